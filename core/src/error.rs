@@ -1,0 +1,86 @@
+//! Why something was not done: a [`Rejection`] is the caller's to act on; a
+//! `Failure` (in [`crate::store`]) is ours.
+
+/// A refusal that the caller can understand and act on. Each becomes one code
+/// of the wire's table (docs/protocol.md, "Codes").
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Rejection {
+    /// A field has a value that is not allowed.
+    #[error("{field}: {problem}")]
+    Invalid {
+        /// The field that is wrong.
+        field: &'static str,
+        /// What is wrong with it, with the allowed range.
+        problem: String,
+    },
+    /// No such conversation, or the caller is no member of it: the same
+    /// answer, so that nobody learns which.
+    #[error("no such conversation, or you are no member of it")]
+    NotFound,
+    /// The other side has blocked the sender, or the sender has blocked it.
+    #[error("blocked")]
+    Blocked,
+    /// The message's id is older than the deduplication horizon: whether it is
+    /// stored is no longer known.
+    #[error(
+        "the message's id is older than the deduplication horizon; whether it was stored is no longer known"
+    )]
+    TooOld,
+    /// The message's id is ahead of the server's time.
+    #[error("the message's id is ahead of the server's time ({server_time_ms} ms since 1970)")]
+    FromTheFuture {
+        /// The server's Unix time in milliseconds.
+        server_time_ms: u64,
+    },
+    /// The id was used before for other content.
+    #[error("this message id was used before for other content")]
+    IdConflict,
+    /// The user name is taken.
+    #[error("the user name is taken")]
+    NameTaken,
+    /// The device or its secret is wrong.
+    #[error("unknown device, or wrong secret")]
+    WrongSecret,
+    /// The body cannot be decoded within its bounds.
+    #[error("body: {problem}")]
+    BadBody {
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The sender is over its rate.
+    #[error("too many requests; try again in {retry_after_ms} ms")]
+    RateLimited {
+        /// When to try again.
+        retry_after_ms: u64,
+    },
+    /// A bounded queue stayed full until the deadline.
+    #[error("overloaded: {what} is full")]
+    Overloaded {
+        /// The queue that is full.
+        what: &'static str,
+    },
+    /// The store cannot answer now.
+    #[error("the store cannot be reached; try again")]
+    Unavailable,
+    /// An earlier send on this stream was refused and has to come again first.
+    #[error("send number {expected} has to come first")]
+    Predecessor {
+        /// The number that is expected next on this stream.
+        expected: u64,
+    },
+    /// The token has expired.
+    #[error("the token has expired")]
+    Reauthenticate,
+    /// The token is not one of ours: forged, for another service, or unreadable.
+    #[error("the token is not valid: {problem}")]
+    TokenInvalid {
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The gateway is going down.
+    #[error("the gateway is going away")]
+    GoingAway,
+    /// Something failed on our side that trying again will not mend.
+    #[error("internal error")]
+    Internal,
+}

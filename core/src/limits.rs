@@ -1,0 +1,85 @@
+//! Every bound in one place, and how they relate (checked when compiling).
+//!
+//! A bound that an operator may want to move is a setting whose default and
+//! range stand here; the rest are constants of the protocol.
+
+/// Bytes of one entry's body as it travels (encoded), at the most.
+pub const BODY_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of one entry's body once decoded, at the most.
+pub const BODY_DECODED_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of one frame without its length prefix, at the most.
+pub const FRAME_BYTES_MAX: usize = BODY_BYTES_MAX + 2 * 1024;
+/// Bytes of the first frame of a stream before sign-in, at the most.
+pub const UNAUTHENTICATED_FRAME_BYTES_MAX: usize = 16 * 1024;
+
+/// Characters of a user name, at the least and at the most; of `a-z`, `0-9`, `_`, `-`, `.`.
+pub const USER_NAME_CHARS_MIN: usize = 2;
+/// See [`USER_NAME_CHARS_MIN`].
+pub const USER_NAME_CHARS_MAX: usize = 32;
+/// Bytes of a device's label, at the most.
+pub const DEVICE_LABEL_BYTES_MAX: usize = 64;
+/// Bytes of a token, at the most.
+pub const TOKEN_BYTES_MAX: usize = 2 * 1024;
+/// Bytes of a device secret, exactly.
+pub const DEVICE_SECRET_BYTES: usize = 32;
+/// Devices of one user, at the most.
+pub const DEVICES_PER_USER_MAX: usize = 32;
+
+/// Cursors that one Attach carries besides the newest, at the most.
+pub const OLDER_CURSORS_MAX: usize = 16;
+/// Receipts that one Hello carries, at the most.
+pub const HELLO_RECEIPTS_MAX: usize = 256;
+/// Entries that an Attach replays, at the most; before them the client is told of a gap.
+pub const ATTACH_REPLAY_MAX: u64 = 1_000;
+/// Entries of one page read from the store, at the most.
+pub const PAGE_ENTRIES_MAX: usize = 200;
+/// Bytes of bodies of one page read from the store, at the most (the first entry always fits).
+pub const PAGE_BYTES_MAX: usize = 256 * 1024;
+/// Conversations of one page of the list, at the most.
+pub const LIST_PAGE_MAX: usize = 100;
+/// User names or ids that one look-up carries, at the most.
+pub const LOOKUP_MAX: usize = 100;
+
+/// How long a message's id is remembered, in milliseconds (60 days).
+pub const DEDUPE_HORIZON_MS: u64 = 60 * 24 * 60 * 60 * 1000;
+/// How far a message's id may be ahead of the server's time, in milliseconds (10 minutes).
+pub const ID_AHEAD_MAX_MS: u64 = 10 * 60 * 1000;
+
+/// Messages that wait for storage in one gateway, at the most, by default.
+pub const CHANNEL_MESSAGES_DEFAULT: usize = 65_536;
+/// Bytes of messages that wait for storage in one gateway, at the most, by default.
+pub const CHANNEL_BYTES_DEFAULT: usize = 64 * 1024 * 1024;
+/// One conversation's share of the channel: one part in so many.
+pub const CONVERSATION_SHARE: usize = 8;
+/// One session's share of the channel: one part in so many.
+pub const SESSION_SHARE: usize = 32;
+/// Messages of one batch, at the most.
+pub const BATCH_MESSAGES_MAX: usize = 128;
+/// Bytes of bodies of one batch, at the most (the first message always fits).
+pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
+
+/// Live handles up to which a conversation is given previews.
+pub const PREVIEW_HANDLES_MAX: usize = 100;
+/// Entries that arrived before their turn and are held, at the most, per conversation.
+pub const HELD_ENTRIES_MAX: usize = 256;
+
+const _: () = assert!(
+    FRAME_BYTES_MAX > BODY_BYTES_MAX + 1024,
+    "a frame holds a body and its header"
+);
+const _: () = assert!(UNAUTHENTICATED_FRAME_BYTES_MAX < FRAME_BYTES_MAX);
+const _: () = assert!(
+    BATCH_BYTES_MAX >= BODY_BYTES_MAX,
+    "a batch holds the largest message"
+);
+const _: () = assert!(
+    CHANNEL_BYTES_DEFAULT / SESSION_SHARE >= BODY_BYTES_MAX,
+    "one session may have at least one largest message under way"
+);
+const _: () = assert!(SESSION_SHARE >= CONVERSATION_SHARE);
+const _: () = assert!(CHANNEL_MESSAGES_DEFAULT >= BATCH_MESSAGES_MAX * CONVERSATION_SHARE);
+const _: () = assert!(PAGE_BYTES_MAX >= BODY_BYTES_MAX);
+const _: () = assert!(
+    UNAUTHENTICATED_FRAME_BYTES_MAX >= TOKEN_BYTES_MAX + HELLO_RECEIPTS_MAX * 40 + 1024,
+    "a Hello with all its receipts fits"
+);

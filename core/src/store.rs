@@ -1,0 +1,276 @@
+//! Ports: what the rules need of a store. `petrel-storage` implements them for
+//! SQLite and PostgreSQL; the simulation implements them with injected faults.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::entry::{Cursor, Entry, EntryKind, Placed};
+use crate::id::{
+    ClientMessageId, ContentDigest, ConversationId, DeviceId, RightsVersion, Seq, UserId,
+};
+
+/// A store that could not do what it was asked. Ours to see to; the caller is
+/// told [`crate::error::Rejection::Unavailable`] or `Internal`.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It may work when tried again: connection lost, time-out, busy, disk
+    /// full, deadlock. Whether the operation took effect is not known.
+    #[error("the store did not answer: {0}")]
+    Transient(String),
+    /// Trying again will not help: the data or the statement is refused.
+    #[error("the store refused: {0}")]
+    Permanent(String),
+}
+
+/// One message on its way into the log.
+#[derive(Clone, Debug)]
+pub struct Append {
+    /// Where to.
+    pub conversation: ConversationId,
+    /// The rights that it was admitted by. `None` for a resend that admission
+    /// would refuse: it is looked up, and never stored anew.
+    pub admitted_by: Option<RightsVersion>,
+    /// Who sends it: from the verified token alone.
+    pub sender: UserId,
+    /// The name that its sender gave it.
+    pub id: ClientMessageId,
+    /// What it is.
+    pub kind: EntryKind,
+    /// How the body is encoded.
+    pub encoding: u32,
+    /// The body as it is stored.
+    pub body: Bytes,
+    /// Digest of kind, encoding and body as the sender sent them.
+    pub digest: ContentDigest,
+}
+
+/// What a committed transaction that held the conversation's lock said of one [`Append`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AppendOutcome {
+    /// Stored now.
+    New(Placed),
+    /// It was stored before, with the same content.
+    Duplicate(Placed),
+    /// Not stored: the rights have changed since admission, the conversation
+    /// is unknown, it was not admitted at all, or an earlier message of the same
+    /// sender to the same conversation in this batch is stale.
+    Stale,
+    /// Not stored: this id of this sender stands for other content.
+    IdConflict,
+}
+
+/// The far end of one writer: it has one batch under way and a connection of its own.
+#[async_trait]
+pub trait Appender: Send + fmt::Debug {
+    /// Stores a batch in one transaction, and answers for each message, in the
+    /// same order. Messages of one conversation are numbered in the order of the batch.
+    ///
+    /// # Errors
+    /// Any error means that the outcome of the *whole* batch is unknown or that
+    /// nothing was stored: [`StoreError::Transient`] asks for the same batch
+    /// again (what was stored is then found as duplicates);
+    /// [`StoreError::Permanent`] says that some message in it is refused by the
+    /// database (SQLSTATE class 22 or 23 other than our own keys).
+    async fn append(&mut self, batch: &[Append]) -> Result<Vec<AppendOutcome>, StoreError>;
+}
+
+/// A member of a conversation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Member {
+    /// Who.
+    pub user: UserId,
+    /// First entry that the member may see.
+    pub from: Seq,
+    /// Last entry that the member may see; `None` while he is a member.
+    pub until: Option<Seq>,
+    /// Whether the member has blocked the other one (pairs only).
+    pub blocks: bool,
+}
+
+/// How far one member got. Both cursors are cumulative and never go back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Receipt {
+    /// All entries up to here have reached a device of the member.
+    pub delivered: Seq,
+    /// All entries up to here have been read by the member.
+    pub read: Seq,
+}
+
+/// A conversation as one statement of the store sees it.
+#[derive(Clone, Debug)]
+pub struct ConversationRecord {
+    /// Which.
+    pub id: ConversationId,
+    /// Its rights version; `members` are those of exactly this version.
+    pub rights_version: RightsVersion,
+    /// Present and past members.
+    pub members: Vec<Member>,
+    /// The last entry's place.
+    pub head: Seq,
+    /// The last entry's id; `None` if there is no entry.
+    pub head_id: Option<ClientMessageId>,
+    /// How many countable entries there are.
+    pub count: u64,
+    /// Entries up to here were removed by retention.
+    pub floor: Seq,
+    /// The receipts of the members who have any.
+    pub receipts: Vec<(UserId, Receipt)>,
+}
+
+/// A line of a user's list of conversations.
+#[derive(Clone, Debug)]
+pub struct ConversationSummary {
+    /// Which.
+    pub id: ConversationId,
+    /// The other one (pairs), with his name.
+    pub peer: Option<User>,
+    /// The last entry; `None` if there is none yet.
+    pub last: Option<Entry>,
+    /// Countable entries after the user's read cursor that others sent.
+    pub unread: u64,
+    /// The user's own receipt.
+    pub own: Receipt,
+    /// The other one's receipt (pairs).
+    pub peer_receipt: Receipt,
+    /// When the last entry was committed, Unix milliseconds; orders the list.
+    pub last_activity_ms: u64,
+}
+
+/// Where a page of the list goes on: after this conversation of this activity.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ListPosition {
+    /// Last activity of the last line, Unix milliseconds.
+    pub last_activity_ms: u64,
+    /// The last line's conversation.
+    pub id: ConversationId,
+}
+
+/// An account.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct User {
+    /// Its id.
+    pub id: UserId,
+    /// Its unique name.
+    pub name: String,
+}
+
+/// A new account with its first device.
+#[derive(Clone, Debug)]
+pub struct NewAccount {
+    /// The user; the name is already checked and folded.
+    pub user: User,
+    /// The device.
+    pub device: DeviceId,
+    /// What the person calls the device.
+    pub device_label: String,
+    /// SHA-256 of the device's random secret.
+    pub secret_hash: [u8; 32],
+    /// Unix milliseconds.
+    pub created_ms: u64,
+}
+
+/// What is known of a device.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DeviceRecord {
+    /// The device.
+    pub device: DeviceId,
+    /// Whose it is.
+    pub user: User,
+    /// SHA-256 of its secret.
+    pub secret_hash: [u8; 32],
+}
+
+/// Which part of a log is asked for. Bounds are inclusive.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Page {
+    /// From here.
+    pub from: Seq,
+    /// To here.
+    pub to: Seq,
+    /// Entries, at the most.
+    pub entries_max: usize,
+    /// Bytes of bodies, at the most; the first entry is always given.
+    pub bytes_max: usize,
+    /// Whether the page ends at `to` (newest part) instead of starting at `from`.
+    pub newest: bool,
+}
+
+/// How safe a commit is, as the database itself says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Durability {
+    /// Whether a commit survives a power cut as far as the database is concerned.
+    pub durable: bool,
+    /// Setting and value, in the database's own words (`fsync`, `synchronous_commit`, `synchronous`, ...).
+    pub settings: Vec<(String, String)>,
+}
+
+/// Everything but appending. Calls are bounded in time by the implementation.
+///
+/// # Errors
+/// Every method answers [`StoreError`] when the store cannot do what it is asked.
+#[async_trait]
+pub trait Store: Send + Sync + fmt::Debug {
+    /// Makes an account with one device. `false` if the name is taken. Again with
+    /// the same ids: `true`, and nothing changes.
+    async fn register(&self, account: &NewAccount) -> Result<bool, StoreError>;
+    /// Makes many accounts at once (set-up of load tests); names that exist are left as they are.
+    async fn register_many(&self, accounts: &[NewAccount]) -> Result<(), StoreError>;
+    /// The accounts with these names, in no order; unknown ones are left out.
+    async fn users_by_name(&self, names: &[String]) -> Result<Vec<User>, StoreError>;
+    /// The accounts with these ids, in no order; unknown ones are left out.
+    async fn users(&self, ids: &[UserId]) -> Result<Vec<User>, StoreError>;
+    /// A device and whose it is.
+    async fn device(&self, device: DeviceId) -> Result<Option<DeviceRecord>, StoreError>;
+
+    /// Makes the conversation of a pair if it is missing (not listed before
+    /// its first entry). `false` if one of the two does not exist.
+    async fn ensure_pair(&self, a: UserId, b: UserId) -> Result<bool, StoreError>;
+    /// A conversation with its members; version and members come from one statement.
+    async fn conversation(
+        &self,
+        id: ConversationId,
+    ) -> Result<Option<ConversationRecord>, StoreError>;
+    /// Sets or lifts a block, and bumps the pair's rights version if that changed
+    /// anything; makes the pair if it is missing. `false` if the other one does not exist.
+    async fn set_block(
+        &self,
+        blocker: UserId,
+        blocked: UserId,
+        blocks: bool,
+    ) -> Result<bool, StoreError>;
+
+    /// A part of the log, in rising order.
+    async fn entries(
+        &self,
+        conversation: ConversationId,
+        page: Page,
+    ) -> Result<Vec<Entry>, StoreError>;
+    /// The highest of these cursors whose entry is in the log with that id;
+    /// a cursor of seq 0 always matches.
+    async fn match_cursor(
+        &self,
+        conversation: ConversationId,
+        cursors: &[Cursor],
+    ) -> Result<Seq, StoreError>;
+    /// One page of a user's conversations that have an entry, most recently active first.
+    async fn list(
+        &self,
+        user: UserId,
+        after: Option<ListPosition>,
+        limit: usize,
+    ) -> Result<Vec<ConversationSummary>, StoreError>;
+    /// Raises receipts; a cursor never goes back, and never above the head.
+    async fn raise_receipts(
+        &self,
+        receipts: &[(ConversationId, UserId, Receipt)],
+    ) -> Result<(), StoreError>;
+
+    /// Asks the database how durable its commits are; an error means that it is not reachable.
+    async fn durability(&self) -> Result<Durability, StoreError>;
+    /// The far end of one writer.
+    fn appender(&self) -> Box<dyn Appender>;
+    /// How many writers this store can use.
+    fn writers(&self) -> usize;
+}
