@@ -84,3 +84,31 @@ pub enum Rejection {
     #[error("internal error")]
     Internal,
 }
+
+impl Rejection {
+    /// Whether the same send may be accepted later. A send that is refused for
+    /// good uses its number up; after one that is not, the sender's following
+    /// ones are refused too, until it comes again. (The wire's table of codes
+    /// says the same.)
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::RateLimited { .. }
+            | Self::Overloaded { .. }
+            | Self::Unavailable
+            | Self::Predecessor { .. }
+            | Self::Reauthenticate
+            | Self::GoingAway
+            | Self::Internal => true,
+            Self::Invalid { .. }
+            | Self::NotFound
+            | Self::Blocked
+            | Self::TooOld
+            | Self::FromTheFuture { .. }
+            | Self::IdConflict
+            | Self::NameTaken
+            | Self::WrongSecret
+            | Self::BadBody { .. }
+            | Self::TokenInvalid { .. } => false,
+        }
+    }
+}

@@ -6,8 +6,11 @@
 //! and ids come in as arguments; storage is reached through the ports in
 //! [`store`].
 
+pub mod account;
+pub mod conversation;
 pub mod entry;
 pub mod error;
 pub mod id;
 pub mod limits;
+pub mod rate;
 pub mod store;

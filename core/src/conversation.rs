@@ -1,0 +1,368 @@
+//! The cached state of one conversation, and the rules over it: who may send,
+//! in which order entries are handed out here, what a member may see.
+//!
+//! **Invariant:** no IO, no await, no clock: decisions over plain data. The
+//! state is always allowed to be stale; the transaction that stores a message
+//! checks its rights again.
+
+use std::collections::BTreeMap;
+
+use rustc_hash::FxHashMap;
+
+use crate::entry::{Cursor, Entry};
+use crate::error::Rejection;
+use crate::id::{ClientMessageId, ContentDigest, ConversationId, RightsVersion, Seq, UserId};
+use crate::limits;
+use crate::store::{ConversationRecord, Member, Receipt};
+
+/// A conversation as this gateway knows it. `O` is where the answer to a send
+/// goes (the gateway's business).
+#[derive(Debug)]
+pub struct Conversation<O> {
+    id: ConversationId,
+    rights_version: RightsVersion,
+    members: Vec<Member>,
+    floor: Seq,
+    /// The next entry to hand out to this gateway's sessions.
+    next: Seq,
+    /// The entry before `next`: its id's tail and its count.
+    last_tail: Option<[u8; 8]>,
+    count: u64,
+    held: BTreeMap<Seq, Ready<O>>,
+    in_flight: FxHashMap<(UserId, ClientMessageId), InFlight<O>>,
+    receipts: Vec<(UserId, Receipt)>,
+    repairing: bool,
+}
+
+/// An entry whose turn has come, with the sends that it answers.
+#[derive(Debug)]
+pub struct Ready<O> {
+    /// The entry.
+    pub entry: Entry,
+    /// The sends (of this gateway's sessions) that it answers.
+    pub origins: Vec<O>,
+}
+
+#[derive(Debug)]
+struct InFlight<O> {
+    digest: ContentDigest,
+    origins: Vec<O>,
+}
+
+/// What becomes of a send whose id is already on its way to the store.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Join {
+    /// It is not on its way: admit it.
+    NotUnderWay,
+    /// It joined the first one and will get the same answer.
+    Joined,
+}
+
+/// What is to be done after an entry was offered.
+#[derive(Debug)]
+pub struct Offered<O> {
+    /// Entries to hand out now, in order.
+    pub ready: Vec<Ready<O>>,
+    /// Sends to answer at once: their entry was handed out before.
+    pub answered: Option<Ready<O>>,
+    /// Whether somebody has to call the store: an entry before these is
+    /// missing here, or the members are older than an entry. At most one
+    /// repair is asked for at a time.
+    pub repair: bool,
+}
+
+impl<O> Conversation<O> {
+    /// The state after loading.
+    pub fn new(record: ConversationRecord) -> Self {
+        Self {
+            id: record.id,
+            rights_version: record.rights_version,
+            members: record.members,
+            floor: record.floor,
+            next: record.head.next(),
+            last_tail: record.head_id.map(|id| id.tail()),
+            count: record.count,
+            held: BTreeMap::new(),
+            in_flight: FxHashMap::default(),
+            receipts: record.receipts,
+            repairing: false,
+        }
+    }
+
+    /// Takes over members and rights from a later look at the store. What was
+    /// handed out stays as it is: entries between here and the store's
+    /// head come by [`Self::offer`].
+    pub fn refresh(&mut self, record: ConversationRecord) {
+        if record.rights_version >= self.rights_version {
+            self.rights_version = record.rights_version;
+            self.members = record.members;
+        }
+        self.floor = self.floor.max(record.floor);
+        for (user, receipt) in record.receipts {
+            self.merge_receipt(user, receipt);
+        }
+    }
+
+    /// Which conversation this is.
+    pub fn id(&self) -> ConversationId {
+        self.id
+    }
+
+    /// The rights that [`Self::admit`] judges by.
+    pub fn rights_version(&self) -> RightsVersion {
+        self.rights_version
+    }
+
+    /// The next entry to hand out.
+    pub fn next(&self) -> Seq {
+        self.next
+    }
+
+    /// Entries up to here were removed by retention.
+    pub fn floor(&self) -> Seq {
+        self.floor
+    }
+
+    /// Countable entries up to the last one handed out.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Whether nothing is under way, so that this state may be forgotten.
+    pub fn is_idle(&self) -> bool {
+        self.in_flight.is_empty() && self.held.is_empty() && !self.repairing
+    }
+
+    /// The present members.
+    pub fn members(&self) -> impl Iterator<Item = UserId> + '_ {
+        self.members
+            .iter()
+            .filter(|m| m.until.is_none())
+            .map(|m| m.user)
+    }
+
+    /// The present members who may see the entry at `seq`.
+    pub fn readers(&self, seq: Seq) -> impl Iterator<Item = UserId> + '_ {
+        self.members
+            .iter()
+            .filter(move |m| m.from <= seq && m.until.is_none_or(|until| seq <= until))
+            .map(|m| m.user)
+    }
+
+    /// The other one of a pair.
+    pub fn peer_of(&self, user: UserId) -> Option<UserId> {
+        let mut others = self.members().filter(|m| *m != user);
+        let first = others.next();
+        first.filter(|_| others.next().is_none())
+    }
+
+    /// The first and last entry that `user` may see as of now; `None` if he is no member.
+    ///
+    /// # Errors
+    /// [`Rejection::NotFound`] for everybody else.
+    pub fn visible_to(&self, user: UserId) -> Result<(Seq, Option<Seq>), Rejection> {
+        self.member(user)
+            .map(|m| (m.from.max(self.floor.next()), m.until))
+    }
+
+    /// Whether the last entry handed out is the one at this cursor, so that nothing is missing.
+    pub fn is_up_to_date(&self, cursor: Cursor) -> bool {
+        cursor.seq.next() == self.next && self.last_tail.is_none_or(|tail| tail == cursor.tail)
+    }
+
+    /// Judges a message of `sender` named `id`, at Unix time `now_ms`.
+    ///
+    /// # Errors
+    /// `NotFound`, `Blocked`, `TooOld`, `FromTheFuture` or `Invalid`.
+    pub fn admit(
+        &self,
+        sender: UserId,
+        id: ClientMessageId,
+        now_ms: u64,
+    ) -> Result<RightsVersion, Rejection> {
+        self.member(sender)?;
+        if self.members.iter().any(|m| m.blocks) {
+            return Err(Rejection::Blocked);
+        }
+        judge_id(id, now_ms)?;
+        Ok(self.rights_version)
+    }
+
+    /// Joins a send to the same message that is already on its way.
+    ///
+    /// # Errors
+    /// [`Rejection::IdConflict`] if the one on its way has other content.
+    pub fn join(
+        &mut self,
+        sender: UserId,
+        id: ClientMessageId,
+        digest: ContentDigest,
+        origin: O,
+    ) -> Result<Join, Rejection> {
+        match self.in_flight.get_mut(&(sender, id)) {
+            None => Ok(Join::NotUnderWay),
+            Some(first) if first.digest != digest => Err(Rejection::IdConflict),
+            Some(first) => {
+                if first.origins.len() >= ORIGINS_MAX {
+                    first.origins.remove(0);
+                }
+                first.origins.push(origin);
+                Ok(Join::Joined)
+            }
+        }
+    }
+
+    /// Notes that a message is on its way to the store.
+    pub fn begin(&mut self, sender: UserId, id: ClientMessageId, digest: ContentDigest, origin: O) {
+        self.in_flight.insert(
+            (sender, id),
+            InFlight {
+                digest,
+                origins: vec![origin],
+            },
+        );
+    }
+
+    /// Notes that a message's way is over, and gives back whom to answer.
+    pub fn end(&mut self, sender: UserId, id: ClientMessageId) -> Vec<O> {
+        self.in_flight
+            .remove(&(sender, id))
+            .map(|i| i.origins)
+            .unwrap_or_default()
+    }
+
+    /// Takes a committed entry, and says what to hand out now. Each entry is
+    /// handed out once, in the order of seq, whatever order they come in.
+    pub fn offer(&mut self, entry: Entry, origins: Vec<O>) -> Offered<O> {
+        let seq = entry.placed.seq;
+        if seq < self.next {
+            let answered = (!origins.is_empty()).then_some(Ready { entry, origins });
+            return Offered {
+                ready: Vec::new(),
+                answered,
+                repair: false,
+            };
+        }
+        if self.held.len() < limits::HELD_ENTRIES_MAX || seq == self.next {
+            match self.held.entry(seq) {
+                std::collections::btree_map::Entry::Occupied(mut held) => {
+                    held.get_mut().origins.extend(origins);
+                }
+                std::collections::btree_map::Entry::Vacant(free) => {
+                    free.insert(Ready { entry, origins });
+                }
+            }
+        }
+        // An entry that finds no room is read again by the repair.
+        let ready = self.release();
+        let repair = !self.repairing && !self.held.is_empty();
+        self.repairing |= repair;
+        Offered {
+            ready,
+            answered: None,
+            repair,
+        }
+    }
+
+    /// Hands out what a repair has made possible. Returns also whether
+    /// another round is needed; if not, the repair is over.
+    pub fn repaired(&mut self) -> (Vec<Ready<O>>, bool) {
+        let ready = self.release();
+        self.repairing = !self.held.is_empty();
+        (ready, self.repairing)
+    }
+
+    /// The hole before what is held: what a repair has to read. `None` if only
+    /// the members are too old.
+    pub fn hole(&self) -> Option<(Seq, Seq)> {
+        let first = *self.held.keys().next()?;
+        (first > self.next).then(|| (self.next, first.previous()))
+    }
+
+    fn release(&mut self) -> Vec<Ready<O>> {
+        let mut ready = Vec::new();
+        while let Some(first) = self.held.first_entry() {
+            let entry = &first.get().entry;
+            if *first.key() < self.next {
+                first.remove();
+                continue;
+            }
+            if *first.key() != self.next || entry.placed.rights_version > self.rights_version {
+                break;
+            }
+            let first = first.remove();
+            self.next = self.next.next();
+            self.last_tail = Some(first.entry.id.tail());
+            self.count = first.entry.placed.count;
+            ready.push(first);
+        }
+        ready
+    }
+
+    /// Raises a member's receipt. Gives back the new one if that moved it;
+    /// cursors never go back and never pass the last entry handed out.
+    pub fn raise_receipt(&mut self, user: UserId, receipt: Receipt) -> Option<Receipt> {
+        let head = self.next.previous();
+        let read = receipt.read.min(head);
+        let delivered = receipt.delivered.min(head).max(read);
+        self.merge_receipt(user, Receipt { delivered, read })
+    }
+
+    /// The members' receipts.
+    pub fn receipts(&self) -> &[(UserId, Receipt)] {
+        &self.receipts
+    }
+
+    fn merge_receipt(&mut self, user: UserId, new: Receipt) -> Option<Receipt> {
+        let position = self.receipts.iter().position(|(u, _)| *u == user);
+        let at = position.unwrap_or_else(|| {
+            self.receipts.push((user, Receipt::default()));
+            self.receipts.len() - 1
+        });
+        let old = &mut self.receipts.get_mut(at)?.1;
+        let merged = Receipt {
+            delivered: old.delivered.max(new.delivered),
+            read: old.read.max(new.read),
+        };
+        let moved = merged != *old;
+        *old = merged;
+        moved.then_some(merged)
+    }
+
+    fn member(&self, user: UserId) -> Result<&Member, Rejection> {
+        self.members
+            .iter()
+            .find(|m| m.user == user && m.until.is_none())
+            .ok_or(Rejection::NotFound)
+    }
+}
+
+/// Sends that wait for one answer, at the most; the oldest (of connections
+/// long gone) make room.
+const ORIGINS_MAX: usize = 4;
+
+/// Judges a message's id by its time alone.
+///
+/// # Errors
+/// `Invalid` if it is no UUIDv7, `TooOld` or `FromTheFuture`.
+pub fn judge_id(id: ClientMessageId, now_ms: u64) -> Result<(), Rejection> {
+    let Some(time_ms) = id.time_ms() else {
+        return Err(Rejection::Invalid {
+            field: "id",
+            problem: "not a UUIDv7".to_owned(),
+        });
+    };
+    if time_ms + limits::DEDUPE_HORIZON_MS < now_ms {
+        return Err(Rejection::TooOld);
+    }
+    if time_ms > now_ms + limits::ID_AHEAD_MAX_MS {
+        return Err(Rejection::FromTheFuture {
+            server_time_ms: now_ms,
+        });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "conversation/tests.rs"]
+mod tests;

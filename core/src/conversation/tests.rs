@@ -1,0 +1,220 @@
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+use bytes::Bytes;
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::*;
+use crate::entry::Placed;
+
+const ALICE: UserId = UserId([1; 16]);
+const BOB: UserId = UserId([2; 16]);
+const EVE: UserId = UserId([3; 16]);
+const NOW: u64 = 1_800_000_000_000;
+
+fn id_at(time_ms: u64, n: u64) -> ClientMessageId {
+    Uuid::from_u64_pair((time_ms << 16) | 0x7000, (0b10 << 62) | n).into()
+}
+
+fn member(user: UserId, blocks: bool) -> Member {
+    Member {
+        user,
+        from: Seq(1),
+        until: None,
+        blocks,
+    }
+}
+
+fn conversation(head: u64) -> Conversation<u32> {
+    Conversation::new(ConversationRecord {
+        id: ConversationId::of_pair(ALICE, BOB),
+        rights_version: RightsVersion(1),
+        members: vec![member(ALICE, false), member(BOB, false)],
+        head: Seq(head),
+        head_id: (head > 0).then(|| id_at(NOW, head)),
+        count: head,
+        floor: Seq(0),
+        receipts: Vec::new(),
+    })
+}
+
+fn entry(seq: u64, rights: u64) -> Entry {
+    Entry {
+        conversation: ConversationId::of_pair(ALICE, BOB),
+        placed: Placed {
+            seq: Seq(seq),
+            count: seq,
+            time_ms: NOW,
+            rights_version: RightsVersion(rights),
+        },
+        id: id_at(NOW, seq),
+        sender: ALICE,
+        kind: 1,
+        encoding: 0,
+        body: Bytes::new(),
+    }
+}
+
+fn seqs(ready: &[Ready<u32>]) -> Vec<u64> {
+    ready.iter().map(|r| r.entry.placed.seq.0).collect()
+}
+
+#[test]
+fn members_may_send_and_nobody_else() {
+    let c = conversation(0);
+    assert_eq!(c.admit(ALICE, id_at(NOW, 1), NOW), Ok(RightsVersion(1)));
+    assert_eq!(c.admit(EVE, id_at(NOW, 1), NOW), Err(Rejection::NotFound));
+    assert!(c.visible_to(EVE).is_err());
+}
+
+#[test]
+fn a_block_silences_both_sides() {
+    let mut c = conversation(0);
+    c.members = vec![member(ALICE, false), member(BOB, true)];
+    assert_eq!(c.admit(ALICE, id_at(NOW, 1), NOW), Err(Rejection::Blocked));
+    assert_eq!(c.admit(BOB, id_at(NOW, 1), NOW), Err(Rejection::Blocked));
+}
+
+#[test]
+fn ids_are_judged_at_their_exact_limits() {
+    let horizon = limits::DEDUPE_HORIZON_MS;
+    let ahead = limits::ID_AHEAD_MAX_MS;
+    for (time, expected) in [
+        (NOW - horizon - 1, Err(Rejection::TooOld)),
+        (NOW - horizon, Ok(())),
+        (NOW - horizon + 1, Ok(())),
+        (NOW + ahead - 1, Ok(())),
+        (NOW + ahead, Ok(())),
+        (
+            NOW + ahead + 1,
+            Err(Rejection::FromTheFuture {
+                server_time_ms: NOW,
+            }),
+        ),
+    ] {
+        assert_eq!(judge_id(id_at(time, 1), NOW), expected, "{time}");
+    }
+    assert!(matches!(
+        judge_id(ClientMessageId([7; 16]), NOW),
+        Err(Rejection::Invalid { field: "id", .. })
+    ));
+}
+
+#[test]
+fn a_second_send_joins_the_first_and_other_content_conflicts() {
+    let mut c = conversation(0);
+    let id = id_at(NOW, 1);
+    let (same, other) = (ContentDigest([1; 32]), ContentDigest([2; 32]));
+    assert_eq!(c.join(ALICE, id, same, 1), Ok(Join::NotUnderWay));
+    c.begin(ALICE, id, same, 1);
+    assert_eq!(c.join(ALICE, id, same, 2), Ok(Join::Joined));
+    assert_eq!(c.join(ALICE, id, other, 3), Err(Rejection::IdConflict));
+    assert_eq!(c.join(BOB, id, other, 4), Ok(Join::NotUnderWay));
+    assert_eq!(c.end(ALICE, id), vec![1, 2]);
+    assert!(c.is_idle());
+}
+
+#[test]
+fn a_hole_is_held_back_and_asked_for_once() {
+    let mut c = conversation(10);
+    let first = c.offer(entry(13, 1), vec![7]);
+    assert!(first.ready.is_empty() && first.repair);
+    assert!(
+        !c.offer(entry(12, 1), vec![]).repair,
+        "one repair at a time"
+    );
+    assert_eq!(c.hole(), Some((Seq(11), Seq(11))));
+    let filled = c.offer(entry(11, 1), vec![]);
+    assert_eq!(seqs(&filled.ready), [11, 12, 13]);
+    assert_eq!(filled.ready[2].origins, [7]);
+    assert!(!c.repaired().1);
+    assert!(c.is_idle());
+}
+
+#[test]
+fn an_entry_of_newer_rights_waits_for_newer_members() {
+    let mut c = conversation(0);
+    let offered = c.offer(entry(1, 2), vec![]);
+    assert!(offered.ready.is_empty() && offered.repair);
+    assert_eq!(c.hole(), None);
+    let mut record = ConversationRecord {
+        id: c.id(),
+        rights_version: RightsVersion(2),
+        members: vec![member(ALICE, false)],
+        head: Seq(1),
+        head_id: None,
+        count: 1,
+        floor: Seq(0),
+        receipts: vec![],
+    };
+    c.refresh(record.clone());
+    let (ready, again) = c.repaired();
+    assert_eq!((seqs(&ready), again), (vec![1], false));
+    record.rights_version = RightsVersion(1);
+    record.members.clear();
+    c.refresh(record);
+    assert_eq!(c.members().count(), 1, "an older look changes nothing");
+}
+
+#[test]
+fn what_was_handed_out_is_only_answered() {
+    let mut c = conversation(5);
+    let offered = c.offer(entry(3, 1), vec![9]);
+    assert!(offered.ready.is_empty() && !offered.repair);
+    assert_eq!(offered.answered.unwrap().origins, [9]);
+}
+
+#[test]
+fn receipts_rise_only_and_stop_at_the_head() {
+    let mut c = conversation(5);
+    let at = |delivered, read| Receipt {
+        delivered: Seq(delivered),
+        read: Seq(read),
+    };
+    assert_eq!(c.raise_receipt(BOB, at(9, 3)), Some(at(5, 3)));
+    assert_eq!(c.raise_receipt(BOB, at(1, 2)), None);
+    assert_eq!(c.raise_receipt(BOB, at(0, 5)), Some(at(5, 5)));
+    assert_eq!(
+        c.raise_receipt(ALICE, at(0, 4)),
+        Some(at(4, 4)),
+        "read implies delivered"
+    );
+}
+
+#[test]
+fn one_sees_only_ones_own_interval() {
+    let mut c = conversation(9);
+    c.members = vec![
+        Member {
+            user: ALICE,
+            from: Seq(4),
+            until: None,
+            blocks: false,
+        },
+        Member {
+            user: BOB,
+            from: Seq(1),
+            until: Some(Seq(6)),
+            blocks: false,
+        },
+    ];
+    assert_eq!(c.readers(Seq(3)).collect::<Vec<_>>(), [BOB]);
+    assert_eq!(c.readers(Seq(5)).collect::<Vec<_>>(), [ALICE, BOB]);
+    assert_eq!(c.readers(Seq(7)).collect::<Vec<_>>(), [ALICE]);
+    assert_eq!(c.visible_to(ALICE), Ok((Seq(4), None)));
+    assert_eq!(c.peer_of(ALICE), None);
+}
+
+proptest! {
+    #[test]
+    fn any_arrival_order_is_handed_out_once_and_in_order(
+        order in Just((1..=40u64).collect::<Vec<_>>()).prop_shuffle(),
+        again in prop::collection::vec(1..=40u64, 0..40),
+    ) {
+        let mut c = conversation(0);
+        let mut out = Vec::new();
+        for seq in order.into_iter().chain(again) {
+            out.extend(seqs(&c.offer(entry(seq, 1), vec![]).ready));
+        }
+        prop_assert_eq!(out, (1..=40).collect::<Vec<_>>());
+    }
+}
