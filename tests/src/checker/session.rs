@@ -138,48 +138,48 @@ fn step(
 }
 
 fn session_of(event: &Event) -> Option<(Device, Conversation)> {
-    let (session, conversation) = match event.what {
-        What::Deliver {
-            session,
-            conversation,
-            ..
-        }
-        | What::Resume {
-            session,
-            conversation,
-            ..
-        }
-        | What::Gap {
-            session,
-            conversation,
-            ..
-        }
-        | What::Reset {
-            session,
-            conversation,
-            ..
-        }
-        | What::AckSend {
-            session,
-            conversation,
-            ..
-        }
-        | What::Receipt {
-            session,
-            conversation,
-            ..
-        }
-        | What::Preview {
-            session,
-            conversation,
-            ..
-        }
-        | What::Sync {
-            session,
-            conversation,
-            ..
-        } => (session, conversation),
-        _ => return None,
+    let (What::Deliver {
+        session,
+        conversation,
+        ..
+    }
+    | What::Resume {
+        session,
+        conversation,
+        ..
+    }
+    | What::Gap {
+        session,
+        conversation,
+        ..
+    }
+    | What::Reset {
+        session,
+        conversation,
+        ..
+    }
+    | What::AckSend {
+        session,
+        conversation,
+        ..
+    }
+    | What::Receipt {
+        session,
+        conversation,
+        ..
+    }
+    | What::Preview {
+        session,
+        conversation,
+        ..
+    }
+    | What::Sync {
+        session,
+        conversation,
+        ..
+    }) = event.what
+    else {
+        return None;
     };
     Some(((event.process, session), conversation))
 }
