@@ -1,1 +1,35 @@
-//! Placeholder.
+//! Petrel's client: signs in, stays signed in, sends each message until it has
+//! an answer, and hands out each conversation's entries once and in order.
+//!
+//! The specification is docs/protocol.md. **Invariant:** this crate knows
+//! `petrel-proto` and nothing else of ours.
+
+mod backoff;
+mod body;
+mod client;
+mod cursor;
+mod dialer;
+mod error;
+mod event;
+mod id;
+mod identity;
+mod options;
+mod request;
+mod tls;
+
+pub use body::{BODY_BYTES_MAX, Undecodable};
+pub use client::{Client, Events, Stats};
+pub use cursor::Cursor;
+pub use dialer::{Dialer, DialerOptions, Server, Transport};
+pub use error::{ClientError, SendError, SendOutcomeError};
+pub use event::{
+    Acked, ConversationRef, Entry, Event, GapReason, Observer, OfflineReason, Preview, Receipt,
+    Refused, kind,
+};
+pub use id::{ConversationId, DeviceId, IdError, MessageClock, MessageId, UserId};
+pub use identity::{Identity, Secret, Token};
+pub use options::{ClientOptions, OutboxPlace};
+pub use petrel_proto::code::Code;
+pub use quinn;
+pub use request::{Page, PageRequest, Summaries, Summary, UserFound};
+pub use tls::Trust;

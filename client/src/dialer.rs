@@ -1,0 +1,299 @@
+//! Where the server is, how its certificate is checked, and the QUIC settings;
+//! makes connections.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{AckFrequencyConfig, IdleTimeout, TransportConfig, VarInt};
+
+use crate::error::ClientError;
+use crate::id::{DeviceId, UserId};
+use crate::identity::{Identity, Secret};
+use crate::tls::{self, Trust};
+
+/// Where the server is.
+#[derive(Clone, Debug)]
+pub enum Server {
+    /// These addresses, tried in turn.
+    Addresses(Vec<SocketAddr>),
+    /// `host:port`, resolved anew at each dial.
+    Name(String),
+}
+
+/// QUIC settings of a client. The defaults are those of a device in the foreground.
+#[derive(Clone, Debug)]
+pub struct Transport {
+    /// How often a PING keeps the path open; `None`: never (background).
+    pub keep_alive: Option<Duration>,
+    /// After how long without a packet the connection is given up.
+    pub idle_timeout: Duration,
+    /// The round trip assumed before the first one is measured.
+    pub initial_rtt: Duration,
+    /// Bytes that the server may send on one stream before they are read.
+    pub stream_receive_window: u32,
+    /// The same for the whole connection.
+    pub receive_window: u32,
+    /// Bytes written and not yet acknowledged, at the most.
+    pub send_window: u64,
+    /// Streams that the server may have open.
+    pub server_streams_max: u32,
+    /// Asks the server to acknowledge packets at once instead of after up to 25 ms
+    /// (the extension for acknowledgement frequency); `None`: QUIC's default.
+    pub ack_delay_max: Option<Duration>,
+}
+
+impl Default for Transport {
+    fn default() -> Self {
+        Self {
+            keep_alive: Some(Duration::from_secs(20)),
+            idle_timeout: Duration::from_secs(120),
+            initial_rtt: Duration::from_millis(100),
+            stream_receive_window: 256 * 1024,
+            receive_window: 1024 * 1024,
+            send_window: 1024 * 1024,
+            server_streams_max: 256,
+            ack_delay_max: None,
+        }
+    }
+}
+
+/// How to reach a server.
+#[derive(Clone, Debug)]
+pub struct DialerOptions {
+    /// Where it is.
+    pub server: Server,
+    /// The name in its certificate.
+    pub server_name: String,
+    /// Which certificate is believed.
+    pub trust: Trust,
+    /// An endpoint that several clients share; `None`: each client has its own.
+    pub endpoint: Option<quinn::Endpoint>,
+    /// QUIC settings.
+    pub transport: Transport,
+    /// TLS sessions kept in memory for cheaper handshakes; 0: none.
+    pub session_tickets: usize,
+    /// How long a dial may take.
+    pub dial_timeout: Duration,
+}
+
+impl DialerOptions {
+    /// The defaults for this server.
+    pub fn new(server: Server, server_name: impl Into<String>, trust: Trust) -> Self {
+        Self {
+            server,
+            server_name: server_name.into(),
+            trust,
+            endpoint: None,
+            transport: Transport::default(),
+            session_tickets: 8,
+            dial_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Makes connections to one server. Cheap to clone; clones share TLS sessions.
+#[derive(Clone, Debug)]
+pub struct Dialer {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    server: Server,
+    server_name: String,
+    endpoint: Option<quinn::Endpoint>,
+    config: quinn::ClientConfig,
+    dial_timeout: Duration,
+}
+
+impl Dialer {
+    /// Checks the options and reads the CA file if there is one.
+    ///
+    /// # Errors
+    /// [`ClientError::Invalid`] saying which option is not usable.
+    pub fn new(options: DialerOptions) -> Result<Self, ClientError> {
+        if let Server::Addresses(addresses) = &options.server
+            && addresses.is_empty()
+        {
+            return Err(ClientError::Invalid("no server address".to_owned()));
+        }
+        let tls = tls::client_config(&options.trust, options.session_tickets)?;
+        let crypto = QuicClientConfig::try_from(tls)
+            .map_err(|error| ClientError::Invalid(format!("TLS: {error}")))?;
+        let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+        config.transport_config(Arc::new(transport_config(&options.transport)?));
+        Ok(Self {
+            inner: Arc::new(Inner {
+                server: options.server,
+                server_name: options.server_name,
+                endpoint: options.endpoint,
+                config,
+                dial_timeout: options.dial_timeout,
+            }),
+        })
+    }
+
+    /// Makes an account with one device. The secret in the answer is shown this
+    /// once: save it with [`Identity::save`].
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with `NameTaken` or `Invalid`; what a dial may meet.
+    pub async fn register(
+        &self,
+        user_name: &str,
+        device_label: &str,
+    ) -> Result<Identity, ClientError> {
+        let mut line = Line::new(self.clone());
+        let connection = line.connect().await?;
+        let asked = crate::request::register(&connection, user_name, device_label);
+        let registered = tokio::time::timeout(self.inner.dial_timeout, asked)
+            .await
+            .map_err(|_| ClientError::TimedOut)
+            .flatten();
+        connection.close(VarInt::from_u32(0), b"");
+        line.finish().await;
+        let registered = registered?;
+        let invalid = |_| ClientError::Protocol("Registered with ids of another size".to_owned());
+        Ok(Identity {
+            user: UserId::from_slice(&registered.user).map_err(invalid)?,
+            user_name: user_name.to_owned(),
+            device: DeviceId::from_slice(&registered.device).map_err(invalid)?,
+            secret: <[u8; 32]>::try_from(registered.device_secret.as_ref())
+                .map(Secret::new)
+                .map_err(|_| ClientError::Protocol("a secret of another size".to_owned()))?,
+        })
+    }
+
+    async fn addresses(&self) -> Result<Vec<SocketAddr>, ClientError> {
+        match &self.inner.server {
+            Server::Addresses(addresses) => Ok(addresses.clone()),
+            Server::Name(name) => {
+                let resolve = |why: String| ClientError::Resolve {
+                    server: name.clone(),
+                    why,
+                };
+                let found: Vec<_> = tokio::net::lookup_host(name)
+                    .await
+                    .map_err(|error| resolve(error.to_string()))?
+                    .take(ADDRESSES_MAX)
+                    .collect();
+                if found.is_empty() {
+                    return Err(resolve("no address".to_owned()));
+                }
+                Ok(found)
+            }
+        }
+    }
+}
+
+/// Addresses of one name that are tried, at the most.
+const ADDRESSES_MAX: usize = 16;
+
+/// One client's way to the server: its own endpoint, unless the dialer has a shared one.
+#[derive(Debug)]
+pub(crate) struct Line {
+    dialer: Dialer,
+    own: Option<quinn::Endpoint>,
+    /// Which address the next dial tries.
+    turn: usize,
+}
+
+impl Line {
+    pub(crate) fn new(dialer: Dialer) -> Self {
+        Self {
+            dialer,
+            own: None,
+            turn: 0,
+        }
+    }
+
+    /// Dials once; the next call tries the next address.
+    pub(crate) async fn connect(&mut self) -> Result<quinn::Connection, ClientError> {
+        let limit = self.dialer.inner.dial_timeout;
+        tokio::time::timeout(limit, self.dial())
+            .await
+            .map_err(|_| ClientError::TimedOut)
+            .flatten()
+    }
+
+    async fn dial(&mut self) -> Result<quinn::Connection, ClientError> {
+        let lost = |why: String| ClientError::Connection(why);
+        let addresses = self.dialer.addresses().await?;
+        let address = addresses[self.turn % addresses.len()];
+        self.turn = self.turn.wrapping_add(1);
+        let endpoint = self.endpoint(address)?;
+        let inner = &self.dialer.inner;
+        endpoint
+            .connect_with(inner.config.clone(), address, &inner.server_name)
+            .map_err(|error| lost(error.to_string()))?
+            .await
+            .map_err(|error| lost(error.to_string()))
+    }
+
+    fn endpoint(&mut self, server: SocketAddr) -> Result<quinn::Endpoint, ClientError> {
+        if let Some(shared) = &self.dialer.inner.endpoint {
+            return Ok(shared.clone());
+        }
+        if let Some(own) = &self.own
+            && own
+                .local_addr()
+                .is_ok_and(|local| local.is_ipv6() == server.is_ipv6())
+        {
+            return Ok(own.clone());
+        }
+        let endpoint = quinn::Endpoint::client(any_port(server.is_ipv6()))
+            .map_err(|error| ClientError::Connection(error.to_string()))?;
+        self.own = Some(endpoint.clone());
+        Ok(endpoint)
+    }
+
+    /// The client's own endpoint, once it has dialed.
+    pub(crate) fn own_endpoint(&self) -> Option<quinn::Endpoint> {
+        self.own.clone()
+    }
+
+    /// Waits until what was said last has left an own endpoint (a second at the most).
+    pub(crate) async fn finish(self) {
+        if let Some(own) = self.own {
+            let waited = tokio::time::timeout(Duration::from_secs(1), own.wait_idle()).await;
+            drop(waited);
+        }
+    }
+}
+
+/// Any local address and port.
+pub(crate) fn any_port(ipv6: bool) -> SocketAddr {
+    if ipv6 {
+        (Ipv6Addr::UNSPECIFIED, 0).into()
+    } else {
+        (Ipv4Addr::UNSPECIFIED, 0).into()
+    }
+}
+
+fn transport_config(settings: &Transport) -> Result<TransportConfig, ClientError> {
+    let idle = IdleTimeout::try_from(settings.idle_timeout)
+        .map_err(|_| ClientError::Invalid("idle_timeout is too long".to_owned()))?;
+    let mut config = TransportConfig::default();
+    config
+        .max_concurrent_bidi_streams(VarInt::from_u32(settings.server_streams_max))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .stream_receive_window(VarInt::from_u32(settings.stream_receive_window))
+        .receive_window(VarInt::from_u32(settings.receive_window))
+        .send_window(settings.send_window)
+        .send_fairness(false)
+        .keep_alive_interval(settings.keep_alive)
+        .max_idle_timeout(Some(idle))
+        .initial_rtt(settings.initial_rtt)
+        .mtu_discovery_config(None)
+        .enable_segmentation_offload(false)
+        .datagram_receive_buffer_size(None)
+        .allow_spin(false);
+    if let Some(delay) = settings.ack_delay_max {
+        let mut frequency = AckFrequencyConfig::default();
+        frequency.max_ack_delay(Some(delay));
+        config.ack_frequency_config(Some(frequency));
+    }
+    Ok(config)
+}

@@ -1,0 +1,263 @@
+//! What a client hears.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use petrel_proto::code::Code;
+
+use crate::body::Undecodable;
+use crate::id::{ConversationId, MessageId, UserId};
+
+/// Entry kinds that this version knows.
+pub mod kind {
+    /// UTF-8 text.
+    pub const TEXT: u16 = 1;
+    /// The application's own format.
+    pub const CUSTOM: u16 = 2;
+}
+
+/// Which conversation is meant: its id, and the other user when it is a pair's
+/// (needed until the pair's conversation exists).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct ConversationRef {
+    /// The conversation.
+    pub id: ConversationId,
+    /// The other one of a pair.
+    pub peer: Option<UserId>,
+}
+
+impl From<ConversationId> for ConversationRef {
+    fn from(id: ConversationId) -> Self {
+        Self { id, peer: None }
+    }
+}
+
+/// An entry of a conversation's log.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Whose entry it is.
+    pub conversation: ConversationId,
+    /// Its place: 1, 2, 3, ...
+    pub seq: u64,
+    /// The message's id.
+    pub id: MessageId,
+    /// Who caused it.
+    pub sender: UserId,
+    /// When it was committed, Unix milliseconds.
+    pub time_ms: u64,
+    /// Countable entries up to and including it.
+    pub count: u64,
+    /// What it is ([`kind`]).
+    pub kind: u16,
+    /// The decoded body, or why it cannot be decoded.
+    pub body: Result<Bytes, Undecodable>,
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry")
+            .field("conversation", &self.conversation)
+            .field("seq", &self.seq)
+            .field("id", &self.id)
+            .field("sender", &self.sender)
+            .field("kind", &self.kind)
+            .field("body_bytes", &self.body.as_ref().map(Bytes::len))
+            .finish_non_exhaustive()
+    }
+}
+
+/// A message that is not stored yet: shown greyed, dropped after 60 s or when
+/// the entry with this sender and id comes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Preview {
+    /// Where it will appear.
+    pub conversation: ConversationId,
+    /// The message's id.
+    pub id: MessageId,
+    /// Who sent it.
+    pub sender: UserId,
+    /// What it is ([`kind`]).
+    pub kind: u16,
+    /// The decoded body, or why it cannot be decoded.
+    pub body: Result<Bytes, Undecodable>,
+}
+
+impl fmt::Debug for Preview {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Preview")
+            .field("conversation", &self.conversation)
+            .field("id", &self.id)
+            .field("sender", &self.sender)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An own message is stored, here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Acked {
+    /// In which conversation.
+    pub conversation: ConversationId,
+    /// Which message.
+    pub id: MessageId,
+    /// Its place.
+    pub seq: u64,
+    /// When it was committed, Unix milliseconds; 0 if the server did not say.
+    pub time_ms: u64,
+}
+
+/// An own message will not be stored; it has left the outbox.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Refused {
+    /// In which conversation.
+    pub conversation: ConversationId,
+    /// Which message.
+    pub id: MessageId,
+    /// Why. With [`Code::TooOld`] it may be stored; nobody knows any more. With
+    /// [`Code::FromTheFuture`] the device's clock is wrong.
+    pub code: Code,
+    /// What was wrong, for people.
+    pub text: String,
+    /// The server's Unix time in milliseconds, if it said it.
+    pub server_time_ms: Option<u64>,
+}
+
+/// Why entries are not there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum GapReason {
+    /// They exist; [`crate::Client::history`] reads them.
+    Skipped,
+    /// Outside of the member's intervals.
+    NotAMember,
+    /// Removed by retention.
+    Retention,
+}
+
+/// Another member's cursors.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Receipt {
+    /// Whose; may be the client's own user (another device read on).
+    pub user: UserId,
+    /// All entries up to here have reached a device of theirs.
+    pub delivered: u64,
+    /// All up to here were on the screen.
+    pub read: u64,
+}
+
+/// Why there is no connection.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum OfflineReason {
+    /// The server could not be reached, or the connection broke.
+    Lost(String),
+    /// The server closed the connection, with this code.
+    Closed(Code),
+    /// Signing in was refused.
+    SignInRefused(Code, String),
+}
+
+impl fmt::Display for OfflineReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lost(why) => write!(f, "connection lost: {why}"),
+            Self::Closed(code) => write!(f, "closed by the server: {code}"),
+            Self::SignInRefused(code, text) => write!(f, "sign-in refused: {code}: {text}"),
+        }
+    }
+}
+
+/// What a client hears. Those of one conversation come in the order of its log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// Signed in.
+    Online {
+        /// Who the server says we are.
+        user: UserId,
+        /// The session's id, for reports.
+        session: [u8; 16],
+        /// The server's clock minus this device's, in milliseconds.
+        clock_offset_ms: i64,
+    },
+    /// Not connected any more.
+    Offline {
+        /// Why.
+        why: OfflineReason,
+        /// When the next try is made; `None`: the client has given up.
+        retry_in: Option<Duration>,
+    },
+    /// The next entry of a conversation; each comes once, in order, own ones too.
+    Entry(Entry),
+    /// A message that is not stored yet.
+    Preview(Preview),
+    /// An own message is stored.
+    Acked(Acked),
+    /// An own message will not be stored.
+    Refused(Refused),
+    /// Members' receipts moved.
+    Receipts {
+        /// Where.
+        conversation: ConversationId,
+        /// Whose, and where to.
+        members: Vec<Receipt>,
+    },
+    /// These entries are not handed out; what follows them is.
+    Gap {
+        /// Where.
+        conversation: ConversationId,
+        /// The first that is missing.
+        from: u64,
+        /// The last that is missing.
+        to: u64,
+        /// Why.
+        reason: GapReason,
+    },
+    /// The server's history is another one above `to`: drop what lies above; it comes anew.
+    Reset {
+        /// Where.
+        conversation: ConversationId,
+        /// The last entry that both sides have.
+        to: u64,
+    },
+    /// The server confirms that a conversation's stream is attached.
+    Attached {
+        /// Where.
+        conversation: ConversationId,
+        /// The last entry's place.
+        head: u64,
+        /// Countable entries up to there.
+        count: u64,
+        /// The other one of a pair.
+        peer: Option<UserId>,
+    },
+    /// A conversation cannot be attached; it is not shown live any more.
+    AttachRefused {
+        /// Which.
+        conversation: ConversationId,
+        /// Why.
+        code: Code,
+        /// What was wrong, for people.
+        text: String,
+    },
+    /// Something happened in a conversation that has no stream.
+    Hint {
+        /// Where.
+        conversation: ConversationId,
+        /// Its last entry's place.
+        head: u64,
+        /// The other one of a pair.
+        peer: Option<UserId>,
+    },
+    /// The outbox's file cannot be written; nothing new is sent until it can.
+    OutboxUnavailable {
+        /// What the file system or database said.
+        why: String,
+    },
+}
+
+/// Hears events at once, on the task that caused them.
+///
+/// `event` must not block and must not wait; it may call [`crate::Client::send`] and the
+/// like. Calls for one client never overlap.
+pub trait Observer: Send + Sync + 'static {
+    /// Something happened.
+    fn event(&self, event: Event);
+}
