@@ -6,6 +6,8 @@
 pub mod code;
 pub mod compression;
 pub mod frame;
+#[cfg(feature = "sample-text")]
+pub mod sample_text;
 pub mod version;
 
 /// The messages of proto/schema, as generated.
