@@ -168,6 +168,8 @@ pub struct Counts {
     pub faults: BTreeMap<FaultKind, u64>,
     /// The fewest sends without an outcome at any kill.
     pub in_flight_at_kill: Option<u64>,
+    /// How many conversations of online sessions were held against the liveness bound.
+    pub followed: u64,
     /// The longest that an online session waited for a stored entry after the last heal.
     pub worst_lag_us: u64,
 }

@@ -45,6 +45,7 @@ pub(super) fn check_liveness(
         let mut rises = attached.rises.iter().peekable();
         let mut late: Option<(u64, Option<u64>)> = None;
         let mut late_count = 0_u64;
+        verdict.counts.followed += 1;
         let own = index.own.get(&(device, conversation));
         for (seq, stored_at) in stored.get(&conversation).into_iter().flatten() {
             if own.is_some_and(|own| own.contains(seq)) || !index.may_see(conversation, *user, *seq)
@@ -160,6 +161,16 @@ pub(super) fn check_non_vacuity(
     expectations: &Expectations,
     verdict: &mut Verdict,
 ) {
+    for event in index.events {
+        if let What::Truncated { missing } = event.what {
+            verdict.report(Check::NonVacuity, Place::default(), || {
+                format!(
+                    "process {} could not record {missing} events",
+                    event.process
+                )
+            });
+        }
+    }
     verdict.counts.in_flight_at_kill = in_flight_at_kills(index);
     let counts = verdict.counts.clone();
     let mut least = vec![
@@ -202,15 +213,11 @@ pub(super) fn check_non_vacuity(
             format!("the run had {found} {what}, and needs {min}")
         });
     }
-    for event in index.events {
-        if let What::Truncated { missing } = event.what {
-            verdict.report(Check::NonVacuity, Place::default(), || {
-                format!(
-                    "process {} could not record {missing} events",
-                    event.process
-                )
-            });
-        }
+    if expectations.liveness_ms.is_some() && counts.followed == 0 {
+        verdict.report(Check::NonVacuity, Place::default(), || {
+            "nobody was online and attached at the end, so that nobody was seen to catch up"
+                .to_owned()
+        });
     }
     let mut unread: Vec<_> = index
         .sends

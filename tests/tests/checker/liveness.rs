@@ -3,7 +3,7 @@
 use petrel_tests::checker::event::{FaultKind, What};
 use petrel_tests::checker::{Check, Expectations, History, Recorder, check};
 
-use crate::generator::{expectations, good, history};
+use crate::generator::{SESSIONS, expectations, good, history};
 use crate::{assert_found, caught, deliveries, push};
 
 #[test]
@@ -99,4 +99,13 @@ fn an_unread_log_or_a_full_recorder_makes_a_run_void() {
         verdict.to_string().contains("could not record 3 events"),
         "{verdict}"
     );
+}
+
+#[test]
+fn a_run_that_ends_with_nobody_online_has_shown_no_liveness() {
+    caught(Check::NonVacuity, &[], |events| {
+        for session in 0..SESSIONS as u64 {
+            push(events, What::SignOut { session });
+        }
+    });
 }

@@ -74,6 +74,7 @@ fn judge(events: Vec<Event>) -> Verdict {
         &history(events),
         &Expectations {
             delivers_min: 0,
+            liveness_ms: None,
             ..Expectations::default()
         },
     )
@@ -122,6 +123,7 @@ fn a_log_with_a_hole_is_not_dense() {
     let loose = Expectations {
         dense: false,
         delivers_min: 0,
+        liveness_ms: None,
         ..Expectations::default()
     };
     assert!(check(&history(written(&steps)), &loose).is_green());
