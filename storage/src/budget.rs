@@ -295,3 +295,115 @@ impl fmt::Debug for Permit {
         write!(f, "Permit({} units)", self.units.channel)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
+
+    use super::*;
+
+    fn full<T: fmt::Debug>(result: Result<T, Rejection>) -> &'static str {
+        match result {
+            Err(Rejection::Overloaded { what }) => what,
+            other => unreachable!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_unit_is_a_kibibyte_begun_and_at_least_one_a_message() {
+        let units = [0, 1, 1024, 1025, 65_536].map(units_of);
+        assert_eq!(units, [1, 1, 1, 2, 64]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_bound_answers_once_with_its_name_and_nobody_is_stuck() {
+        for capacity in 1..=4 {
+            let budget = Budget::new(capacity, Duration::from_secs(2));
+            let (ann, bob) = (budget.session_share(), budget.session_share());
+            let (here, there) = (budget.conversation_share(), budget.conversation_share());
+            let begun = Instant::now();
+            let first = budget.permit(&ann, &here, 10).await.unwrap();
+            assert_eq!(begun.elapsed(), Duration::ZERO, "with room nobody waits");
+            assert_eq!(full(budget.permit(&ann, &there, 10).await), SESSION);
+            assert_eq!(begun.elapsed(), Duration::from_secs(2));
+            assert_eq!(full(budget.permit(&bob, &here, 10).await), CONVERSATION);
+            let others: Vec<_> = (1..capacity)
+                .map(|_| {
+                    let (session, conversation) =
+                        (budget.session_share(), budget.conversation_share());
+                    budget.try_permit(&session, &conversation, 10).unwrap()
+                })
+                .collect();
+            assert_eq!(full(budget.permit(&bob, &there, 10).await), CHANNEL);
+            assert_eq!(budget.in_use(), budget.capacity());
+            drop((first, others));
+            assert_eq!(budget.in_use() + ann.in_use() + here.in_use(), 0);
+            let all_at_once = budget.permit(&ann, &here, 1 << 20).await.unwrap();
+            assert_eq!(
+                all_at_once.units(),
+                capacity,
+                "a message larger than all takes it all"
+            );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_is_served_in_turn_as_soon_as_there_is_room() {
+        let budget = Budget::new(64, Duration::from_secs(2));
+        let share = budget.conversation_share();
+        let sessions = [0; 4].map(|_| budget.session_share());
+        let held = budget.permit(&sessions[0], &share, 8 * 1024).await.unwrap();
+        assert_eq!((share.capacity(), share.in_use()), (8, 2.max(8)));
+        let large = budget.permit(&sessions[1], &share, 8 * 1024);
+        let small = budget.permit(&sessions[2], &share, 1);
+        let begun = Instant::now();
+        let free = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            drop(held);
+        };
+        let served = parking_lot::Mutex::new(Vec::new());
+        let large = async {
+            let _permit = large.await.unwrap();
+            served.lock().push("large");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        };
+        let small = async {
+            let _permit = small.await.unwrap();
+            served.lock().push("small");
+        };
+        tokio::join!(large, small, free);
+        assert_eq!(*served.lock(), ["large", "small"]);
+        assert!(begun.elapsed() < Duration::from_millis(110));
+        assert_eq!(budget.in_use(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_waiter_that_goes_away_leaves_nothing_taken() {
+        let budget = Budget::new(1, Duration::from_secs(2));
+        let held = budget
+            .try_permit(&budget.session_share(), &budget.conversation_share(), 1)
+            .unwrap();
+        let (session, conversation) = (budget.session_share(), budget.conversation_share());
+        let wait = budget.permit(&session, &conversation, 1);
+        let gone = tokio::time::timeout(Duration::from_millis(10), wait).await;
+        assert!(gone.is_err());
+        assert_eq!((session.in_use(), conversation.in_use()), (0, 0));
+        drop(held);
+        assert_eq!(budget.in_use(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn once_closed_everybody_is_sent_away() {
+        let budget = Budget::new(1, Duration::from_secs(2));
+        let (session, conversation) = (budget.session_share(), budget.conversation_share());
+        let held = budget.try_permit(&session, &conversation, 1).unwrap();
+        let (other, elsewhere) = (budget.session_share(), budget.conversation_share());
+        let wait = budget.permit(&other, &elsewhere, 1);
+        let close = async { budget.close() };
+        let (waited, ()) = tokio::join!(wait, close);
+        assert_eq!(waited.err(), Some(Rejection::GoingAway));
+        drop(held);
+        let late = budget.permit(&session, &conversation, 1).await;
+        assert_eq!(late.err(), Some(Rejection::GoingAway));
+    }
+}

@@ -126,7 +126,9 @@ pub trait Commits<T: Send + Sync + 'static>: Send + Sync + 'static {
     /// with the same rejection unless it is stored already. For that to keep
     /// the order of a device, the send number must be checked and the message
     /// submitted under one lock, which this call takes too when it resets the
-    /// number that is expected.
+    /// number that is expected. And a refusal of an older submission of a
+    /// message that was submitted again since, on the same stream, is not to be
+    /// told: the newer one's answer counts.
     fn settled(&self, settled: vec::Drain<'_, Settled<T>>);
 
     /// The store found these to be admitted by other rights than now hold (or
@@ -134,6 +136,11 @@ pub trait Commits<T: Send + Sync + 'static>: Send + Sync + 'static {
     /// again and judge each: by which rights it is admitted, or why it is
     /// refused. One answer for each, in their order. A store that cannot be
     /// asked is [`Rejection::Unavailable`]. Bounded in time by the implementation.
+    ///
+    /// A message whose stream is gone should be refused as retryable: nobody
+    /// waits for it, its sender asks again elsewhere, and what he is told there
+    /// (a refusal for good, say) must not be overtaken by an old submission
+    /// that rights which have changed twice let in after all.
     async fn judge_again(&self, stale: &[Pending<T>]) -> Vec<Result<RightsVersion, Rejection>>;
 }
 
