@@ -1,0 +1,92 @@
+//! Brings a database's tables to this version: `migrations/*/NNNN_what.sql`, in
+//! order, each in one transaction with the note that it was applied. A
+//! migration that was released is never changed.
+
+use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
+use sqlx::{SqlSafeStr as _, SqliteConnection, postgres::PgConnection};
+
+const POSTGRES: &[(i64, &str, &str)] = &[
+    (
+        1,
+        "schema",
+        include_str!("../migrations/postgres/0001_schema.sql"),
+    ),
+    (
+        2,
+        "append entries",
+        include_str!("../migrations/postgres/0002_append_entries.sql"),
+    ),
+];
+
+const SQLITE: &[(i64, &str, &str)] = &[(
+    1,
+    "schema",
+    include_str!("../migrations/sqlite/0001_schema.sql"),
+)];
+
+/// PostgreSQL: under sqlx's advisory lock, so that gateways which start at once
+/// wait for the first. A database that is at this version already is not
+/// written to, so that a role without the right to make tables can run on it.
+pub(crate) async fn postgres(connection: &mut PgConnection) -> Result<(), String> {
+    let migrator = migrator(POSTGRES);
+    if is_current(connection, &migrator).await {
+        return Ok(());
+    }
+    migrator
+        .run_direct(None, connection, false)
+        .await
+        .map_err(|error| explain(&error))
+}
+
+/// SQLite: the caller holds the database's lock file.
+pub(crate) async fn sqlite(connection: &mut SqliteConnection) -> Result<(), String> {
+    migrator(SQLITE)
+        .run_direct(None, connection, false)
+        .await
+        .map_err(|error| explain(&error))
+}
+
+fn migrator(files: &[(i64, &'static str, &'static str)]) -> Migrator {
+    Migrator::with_migrations(
+        files
+            .iter()
+            .map(|&(version, what, sql)| {
+                Migration::new(
+                    version,
+                    what.into(),
+                    MigrationType::Simple,
+                    sql.into_sql_str(),
+                    false,
+                )
+            })
+            .collect(),
+    )
+}
+
+/// Whether exactly our migrations are applied. Any doubt is "no": the migrator says what is wrong.
+async fn is_current(connection: &mut PgConnection, migrator: &Migrator) -> bool {
+    match connection
+        .list_applied_migrations(&migrator.table_name)
+        .await
+    {
+        Ok(applied) => {
+            applied.len() == migrator.iter().count()
+                && applied.iter().zip(migrator.iter()).all(|(have, want)| {
+                    have.version == want.version && have.checksum == want.checksum
+                })
+        }
+        Err(_) => false,
+    }
+}
+
+fn explain(error: &MigrateError) -> String {
+    match error {
+        MigrateError::VersionMissing(version) => format!(
+            "its tables are of a newer Petrel (migration {version} is unknown here); start that version, or restore a backup"
+        ),
+        MigrateError::VersionMismatch(version) => format!(
+            "migration {version} was applied in another form than this version knows; use the version that made the database"
+        ),
+        other => format!("its tables cannot be brought to this version: {other}"),
+    }
+}

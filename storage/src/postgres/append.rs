@@ -1,0 +1,112 @@
+//! The far end of one writer: a connection of its own, one call a batch.
+
+use async_trait::async_trait;
+use petrel_core::store::{Append, AppendOutcome, Appender, StoreError};
+use sqlx::postgres::PgConnection;
+use sqlx::types::Uuid;
+
+use super::connect::{Connector, classify};
+use crate::row::{AnswerRow, in_batch_order, signed};
+
+/// Appends through `append_entries` (migration 2). Connects when it is first
+/// used and again after any error, so that nothing half-done is ever reused.
+#[derive(Debug)]
+pub(super) struct PostgresAppender {
+    connector: Connector,
+    connection: Option<PgConnection>,
+}
+
+impl PostgresAppender {
+    pub(super) fn new(connector: Connector) -> Self {
+        Self {
+            connector,
+            connection: None,
+        }
+    }
+}
+
+#[async_trait]
+impl Appender for PostgresAppender {
+    async fn append(&mut self, batch: &[Append]) -> Result<Vec<AppendOutcome>, StoreError> {
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        // Taken out: if this future is dropped, the connection closes with it.
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.connector.writer().await?,
+        };
+        let deadline = self.connector.options.deadline;
+        let answer = tokio::time::timeout(deadline, call(&mut connection, batch)).await;
+        match answer {
+            Ok(Ok(rows)) => {
+                self.connection = Some(connection);
+                in_batch_order(batch, rows)
+            }
+            Ok(Err(error)) => {
+                let error = classify(&error);
+                if matches!(error, StoreError::Permanent(_)) {
+                    // The server answered and rolled back: the connection is sound.
+                    self.connection = Some(connection);
+                }
+                Err(error)
+            }
+            Err(_) => Err(StoreError::Transient(format!(
+                "{}: no answer to a batch within {deadline:?}; its outcome is unknown",
+                self.connector.place
+            ))),
+        }
+    }
+}
+
+async fn call(
+    connection: &mut PgConnection,
+    batch: &[Append],
+) -> Result<Vec<AnswerRow>, sqlx::Error> {
+    let column = |uuid: fn(&Append) -> Uuid| batch.iter().map(uuid).collect::<Vec<_>>();
+    sqlx::query_as(
+        "SELECT idx, outcome, seq, count, committed_ms, rights_version \
+         FROM append_entries($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+    )
+    .bind(column(|message| message.conversation.into()))
+    .bind(
+        batch
+            .iter()
+            .map(|message| message.admitted_by.map(|version| signed(version.0)))
+            .collect::<Vec<_>>(),
+    )
+    .bind(column(|message| message.sender.into()))
+    .bind(column(|message| message.id.into()))
+    .bind(
+        batch
+            .iter()
+            .map(|message| i32::from(message.kind.number()))
+            .collect::<Vec<_>>(),
+    )
+    .bind(
+        batch
+            .iter()
+            .map(|message| message.kind.is_countable())
+            .collect::<Vec<_>>(),
+    )
+    .bind(
+        batch
+            .iter()
+            .map(|message| i64::from(message.encoding))
+            .collect::<Vec<_>>(),
+    )
+    .bind(
+        batch
+            .iter()
+            .map(|message| &message.body[..])
+            .collect::<Vec<_>>(),
+    )
+    .bind(
+        batch
+            .iter()
+            .map(|message| &message.digest.0[..])
+            .collect::<Vec<_>>(),
+    )
+    .fetch_all(connection)
+    .await
+}

@@ -1,0 +1,68 @@
+//! Reading table `entry`.
+
+use petrel_core::entry::{Cursor, Entry};
+use petrel_core::id::{ConversationId, Seq};
+use petrel_core::store::Page;
+use sqlx::types::Uuid;
+use sqlx::{QueryBuilder, Sqlite, SqlitePool};
+
+use crate::row::{self, EntryRow, signed, size};
+
+const OLDEST: &str = "SELECT seq, count, committed_ms, rights_version, encoding, sender, client_msg_id, kind, body \
+   FROM (SELECT e.*, sum(length(e.body)) OVER (ORDER BY e.seq) AS bytes, \
+                row_number() OVER (ORDER BY e.seq) AS place \
+         FROM entry e WHERE e.conversation_id = ?1 AND e.seq BETWEEN ?2 AND ?3 \
+         ORDER BY e.seq LIMIT ?4) page \
+   WHERE bytes <= ?5 OR place = 1 ORDER BY seq";
+const NEWEST: &str = "SELECT seq, count, committed_ms, rights_version, encoding, sender, client_msg_id, kind, body \
+   FROM (SELECT e.*, sum(length(e.body)) OVER (ORDER BY e.seq DESC) AS bytes, \
+                row_number() OVER (ORDER BY e.seq DESC) AS place \
+         FROM entry e WHERE e.conversation_id = ?1 AND e.seq BETWEEN ?2 AND ?3 \
+         ORDER BY e.seq DESC LIMIT ?4) page \
+   WHERE bytes <= ?5 OR place = 1 ORDER BY seq";
+
+pub(super) async fn entries(
+    pool: &SqlitePool,
+    conversation: ConversationId,
+    page: Page,
+) -> Result<Vec<Entry>, sqlx::Error> {
+    let rows: Vec<EntryRow> = sqlx::query_as(if page.newest { NEWEST } else { OLDEST })
+        .bind(Uuid::from(conversation))
+        .bind(signed(page.from.0))
+        .bind(signed(page.to.0))
+        .bind(size(page.entries_max))
+        .bind(size(page.bytes_max))
+        .fetch_all(pool)
+        .await?;
+    Ok(rows
+        .into_iter()
+        .map(|entry| row::entry(conversation, entry))
+        .collect())
+}
+
+pub(super) async fn match_cursor(
+    pool: &SqlitePool,
+    conversation: ConversationId,
+    cursors: &[Cursor],
+) -> Result<Seq, sqlx::Error> {
+    if cursors.is_empty() {
+        return Ok(Seq::default());
+    }
+    let mut query = QueryBuilder::<Sqlite>::new(
+        "SELECT seq, client_msg_id FROM entry WHERE conversation_id = ",
+    );
+    query
+        .push_bind(Uuid::from(conversation))
+        .push(" AND seq IN (");
+    let mut list = query.separated(", ");
+    for cursor in cursors {
+        list.push_bind(signed(cursor.seq.0));
+    }
+    list.push_unseparated(")");
+    let found: Vec<(i64, Uuid)> = query
+        .build_query_as()
+        .persistent(false)
+        .fetch_all(pool)
+        .await?;
+    Ok(row::highest_match(cursors, &found))
+}
