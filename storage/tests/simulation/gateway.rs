@@ -1,0 +1,441 @@
+//! A small gateway around the real budget and the real writers: cached rights,
+//! send numbers, attach with splice, pushes, and the journal that catches what
+//! was committed elsewhere.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use std::vec;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use petrel_core::entry::{Cursor, Entry, EntryKind};
+use petrel_core::error::Rejection;
+use petrel_core::id::{ClientMessageId, ContentDigest, ConversationId, RightsVersion, UserId};
+use petrel_core::store::Append;
+use petrel_storage::budget::{Budget, Share};
+use petrel_storage::writer::{Commits, Pending, Settled, WriterOptions, Writers};
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::store::{Rights, SimStore, entry_of};
+use crate::world::World;
+
+/// How often a gateway looks for what others committed.
+const JOURNAL_EVERY: Duration = Duration::from_millis(150);
+/// Messages between a client and its gateway, each way.
+const PIPE: usize = 4096;
+
+/// From a client, on one stream.
+#[derive(Debug)]
+pub(crate) struct Send {
+    pub(crate) number: u64,
+    pub(crate) id: ClientMessageId,
+    pub(crate) body: Bytes,
+    pub(crate) resend: bool,
+}
+
+/// To a client, on one stream.
+#[derive(Debug)]
+pub(crate) enum Told {
+    Reset {
+        to: u64,
+    },
+    Entry(Entry),
+    /// Of a message whose entry went out before.
+    Ack {
+        id: ClientMessageId,
+        seq: u64,
+    },
+    Refused {
+        number: u64,
+        id: ClientMessageId,
+        rejection: Rejection,
+    },
+}
+
+/// A client's end of a stream. Dropping it is leaving: the gateway knows at once.
+pub(crate) struct ClientEnd {
+    pub(crate) send: mpsc::Sender<Send>,
+    pub(crate) told: mpsc::Receiver<Told>,
+    stream: Arc<Stream>,
+}
+
+impl Drop for ClientEnd {
+    fn drop(&mut self) {
+        self.stream.state.lock().gone = true;
+    }
+}
+
+/// One device's stream of one conversation, on the gateway's side.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    conversation: ConversationId,
+    user: UserId,
+    share: Share,
+    state: Mutex<StreamState>,
+}
+
+#[derive(Debug, Default)]
+struct StreamState {
+    gone: bool,
+    out: Option<mpsc::Sender<Told>>,
+    /// The number that is admitted next.
+    expected: u64,
+    /// How often each number was submitted.
+    submissions: BTreeMap<u64, u64>,
+    /// Once spliced: the seq that is handed out next.
+    next: Option<u64>,
+    early: BTreeMap<u64, Entry>,
+}
+
+impl StreamState {
+    fn tell(&self, told: Told) {
+        if let Some(out) = &self.out
+            && !self.gone
+        {
+            out.try_send(told).ok();
+        }
+    }
+
+    fn offer(&mut self, entry: Entry) {
+        self.early.insert(entry.placed.seq.0, entry);
+        let Some(mut next) = self.next else { return };
+        self.early = self.early.split_off(&next);
+        while let Some(entry) = self.early.remove(&next) {
+            self.tell(Told::Entry(entry));
+            next += 1;
+        }
+        self.next = Some(next);
+    }
+}
+
+/// Which submission an answer belongs to.
+#[derive(Debug)]
+pub(crate) struct Tag {
+    stream: Arc<Stream>,
+    number: u64,
+    submission: u64,
+}
+
+struct Local {
+    rights: Option<Rights>,
+    share: Share,
+    streams: Vec<Arc<Stream>>,
+}
+
+struct Hub {
+    world: Arc<World>,
+    store: Arc<SimStore>,
+    lives: Arc<AtomicBool>,
+    conversations: Mutex<BTreeMap<ConversationId, Local>>,
+}
+
+pub(crate) struct Gateway {
+    hub: Arc<Hub>,
+    budget: Budget,
+    writers: Mutex<Option<Writers<Tag>>>,
+    tasks: TaskTracker,
+    dead: CancellationToken,
+}
+
+impl Gateway {
+    pub(crate) fn start(
+        world: &Arc<World>,
+        store: &Arc<SimStore>,
+        ids: &[ConversationId],
+    ) -> Arc<Self> {
+        let units = 16 << world.below(4);
+        let budget = Budget::new(units, Duration::from_millis(200));
+        let local = |id: &ConversationId| {
+            let share = budget.conversation_share();
+            (*id, Local { rights: None, share, streams: Vec::new() })
+        };
+        let lives = Arc::new(AtomicBool::new(true));
+        let hub = Arc::new(Hub {
+            world: Arc::clone(world),
+            store: Arc::clone(store),
+            lives: Arc::clone(&lives),
+            conversations: Mutex::new(ids.iter().map(local).collect()),
+        });
+        let options = WriterOptions {
+            writers: 1 + world.index(2),
+            preview_after: Duration::from_millis([0, 20, 50][world.index(3)]),
+            batch_messages_max: 1 + world.index(8),
+            retry_min: Duration::from_millis(5),
+            retry_max: Duration::from_millis(200),
+            seed: world.below(u64::MAX),
+            ..WriterOptions::default()
+        };
+        let tasks = TaskTracker::new();
+        let appender = || store.appender(&lives);
+        let writers = Writers::start(appender, &hub, &budget, &options, &tasks);
+        let gateway = Arc::new(Self {
+            hub,
+            budget,
+            writers: Mutex::new(Some(writers)),
+            tasks,
+            dead: CancellationToken::new(),
+        });
+        gateway.spawn(Arc::clone(&gateway.hub).read_journal());
+        gateway
+    }
+
+    /// Everything of it ends where it stands.
+    pub(crate) fn kill(&self) {
+        self.hub.lives.store(false, Ordering::Relaxed);
+        self.dead.cancel();
+        drop(self.writers.lock().take());
+        for local in self.hub.conversations.lock().values_mut() {
+            for stream in local.streams.drain(..) {
+                stream.state.lock().out = None;
+            }
+        }
+    }
+
+    /// Units that are taken although nothing is under way any more.
+    pub(crate) fn room_in_use(&self) -> usize {
+        self.budget.in_use()
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + std::marker::Send + 'static) {
+        let dead = self.dead.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                biased;
+                () = dead.cancelled() => {}
+                () = task => {}
+            }
+        });
+    }
+
+    /// A client attaches: subscribe first, then read, then splice.
+    pub(crate) fn open(
+        self: &Arc<Self>,
+        user: UserId,
+        conversation: ConversationId,
+        cursors: Vec<Cursor>,
+    ) -> ClientEnd {
+        let (send, sends) = mpsc::channel(PIPE);
+        let (out, told) = mpsc::channel(PIPE);
+        let stream = Arc::new(Stream {
+            conversation,
+            user,
+            share: self.budget.session_share(),
+            state: Mutex::new(StreamState { out: Some(out), ..StreamState::default() }),
+        });
+        if let Some(local) = self.hub.conversations.lock().get_mut(&conversation) {
+            local.streams.retain(|stream| !stream.state.lock().gone);
+            local.streams.push(Arc::clone(&stream));
+        }
+        self.spawn(Arc::clone(&self.hub).splice(Arc::clone(&stream), cursors));
+        self.spawn(Arc::clone(self).serve(Arc::clone(&stream), sends));
+        ClientEnd { send, told, stream }
+    }
+
+    async fn serve(self: Arc<Self>, stream: Arc<Stream>, mut sends: mpsc::Receiver<Send>) {
+        while let Some(send) = sends.recv().await {
+            sleep(self.hub.world.ms(0..2)).await;
+            let (number, id) = (send.number, send.id);
+            if let Err(rejection) = self.admit(&stream, send).await {
+                let mut state = stream.state.lock();
+                if !rejection.is_retryable() {
+                    state.expected = number + 1;
+                    self.hub.world.history.lock().turned_away.insert(id);
+                }
+                if matches!(rejection, Rejection::Overloaded { .. }) {
+                    self.hub.world.count(|counters| counters.overloads += 1);
+                }
+                state.tell(Told::Refused { number, id, rejection });
+            }
+        }
+    }
+
+    async fn admit(&self, stream: &Arc<Stream>, send: Send) -> Result<(), Rejection> {
+        let in_turn = |state: &StreamState| match state.expected {
+            _ if state.gone => Err(Rejection::Unavailable),
+            expected if expected == send.number => Ok(()),
+            expected => Err(Rejection::Predecessor { expected }),
+        };
+        in_turn(&stream.state.lock())?;
+        let mut verdict = judge(self.hub.rights(stream.conversation).await);
+        if verdict.is_err() && send.resend {
+            // A refusal of a resend has to be true now, not of some time ago.
+            verdict = judge(self.hub.load_rights(stream.conversation).await);
+        }
+        if let (Err(rejection), false) = (&verdict, send.resend) {
+            return Err(rejection.clone());
+        }
+        let append = Append {
+            conversation: stream.conversation,
+            admitted_by: verdict.as_ref().ok().copied(),
+            sender: stream.user,
+            id: send.id,
+            kind: EntryKind::Text,
+            encoding: 0,
+            digest: ContentDigest::of(EntryKind::Text, 0, &send.body),
+            body: send.body,
+        };
+        let share = self.hub.share(stream.conversation);
+        let permit = self.budget.permit(&stream.share, &share, append.body.len()).await?;
+        let mut state = stream.state.lock();
+        in_turn(&state)?;
+        let submission = state.submissions.entry(send.number).or_default();
+        *submission += 1;
+        let tag = Tag { stream: Arc::clone(stream), number: send.number, submission: *submission };
+        let pending = match verdict {
+            Ok(_) => Pending::new(append, tag, permit),
+            Err(rejection) => Pending::look_up(append, rejection, tag, permit),
+        };
+        state.expected = send.number + 1;
+        drop(state);
+        match &*self.writers.lock() {
+            Some(writers) => writers
+                .submit(pending)
+                .map_err(|refused| refused.outcome.err().unwrap_or(Rejection::GoingAway)),
+            None => Err(Rejection::GoingAway),
+        }
+    }
+}
+
+fn judge(rights: Rights) -> Result<RightsVersion, Rejection> {
+    match rights.barred {
+        true => Err(Rejection::Blocked),
+        false => Ok(rights.version),
+    }
+}
+
+impl Hub {
+    fn share(&self, id: ConversationId) -> Share {
+        self.conversations.lock()[&id].share.clone()
+    }
+
+    fn streams(&self, id: ConversationId) -> Vec<Arc<Stream>> {
+        self.conversations.lock()[&id].streams.clone()
+    }
+
+    async fn rights(&self, id: ConversationId) -> Rights {
+        let cached = self.conversations.lock()[&id].rights;
+        match cached {
+            Some(rights) => rights,
+            None => self.load_rights(id).await,
+        }
+    }
+
+    async fn load_rights(&self, id: ConversationId) -> Rights {
+        let rights = self.store.rights(id).await;
+        if let Some(local) = self.conversations.lock().get_mut(&id) {
+            local.rights = Some(rights);
+        }
+        rights
+    }
+
+    async fn splice(self: Arc<Self>, stream: Arc<Stream>, cursors: Vec<Cursor>) {
+        let id = stream.conversation;
+        let claimed = cursors.iter().map(|cursor| cursor.seq.0).max().unwrap_or(0);
+        let from = self.store.match_cursor(id, &cursors).await;
+        if from < claimed {
+            stream.state.lock().tell(Told::Reset { to: from });
+        }
+        let missed = self.store.entries(id, from + 1, usize::MAX).await;
+        let mut state = stream.state.lock();
+        state.next = Some(from + 1);
+        for entry in missed {
+            state.offer(entry);
+        }
+    }
+
+    async fn read_journal(self: Arc<Self>) {
+        loop {
+            sleep(JOURNAL_EVERY).await;
+            let ids: Vec<_> = self.conversations.lock().keys().copied().collect();
+            for id in ids {
+                let streams = self.streams(id);
+                let next = streams.iter().filter_map(|stream| stream.state.lock().next).min();
+                let Some(next) = next else { continue };
+                self.load_rights(id).await;
+                for entry in self.store.entries(id, next, 64).await {
+                    for stream in &streams {
+                        stream.state.lock().offer(entry.clone());
+                    }
+                }
+            }
+        }
+    }
+
+    fn answer(&self, settled: Settled<Tag>) {
+        let Settled { append, tag, outcome } = settled;
+        match outcome {
+            Ok(stored) => {
+                let seq = stored.placed.seq.0;
+                let entry = entry_of(&append, stored.placed);
+                for stream in self.streams(append.conversation) {
+                    stream.state.lock().offer(entry.clone());
+                }
+                // If it goes out later, the entry itself is the ack.
+                let state = tag.stream.state.lock();
+                if state.next.is_some_and(|next| seq < next) {
+                    state.tell(Told::Ack { id: append.id, seq });
+                }
+            }
+            Err(rejection) => {
+                let mut state = tag.stream.state.lock();
+                if state.submissions.get(&tag.number) != Some(&tag.submission) {
+                    return;
+                }
+                match rejection.is_retryable() {
+                    true => state.expected = state.expected.min(tag.number),
+                    false => {
+                        self.world.history.lock().turned_away.insert(append.id);
+                    }
+                }
+                state.tell(Told::Refused { number: tag.number, id: append.id, rejection });
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Commits<Tag> for Hub {
+    fn preview(&self, append: &Append, tag: &Tag) {
+        self.world.count(|counters| counters.previews += 1);
+        if append.admitted_by.is_none() {
+            let what = format!("a look-up of {} was previewed", tag.number);
+            self.world.violation(what);
+        }
+    }
+
+    fn settled(&self, settled: vec::Drain<'_, Settled<Tag>>) {
+        if !self.lives.load(Ordering::Relaxed) {
+            self.world.count(|counters| counters.died_before_push += 1);
+            return;
+        }
+        for one in settled {
+            self.answer(one);
+        }
+    }
+
+    async fn judge_again(&self, stale: &[Pending<Tag>]) -> Vec<Result<RightsVersion, Rejection>> {
+        let mut verdicts = Vec::new();
+        let mut loaded = BTreeMap::new();
+        for pending in stale {
+            let id = pending.append.conversation;
+            if !loaded.contains_key(&id) {
+                let rights = self.load_rights(id).await;
+                loaded.insert(id, rights);
+            }
+            verdicts.push(match pending.tag.stream.state.lock().gone {
+                // Nobody waits for it: who comes again is judged there.
+                true => Err(Rejection::Unavailable),
+                false => judge(loaded[&id]),
+            });
+        }
+        let admitted = verdicts.iter().filter(|verdict| verdict.is_ok()).count();
+        self.world.count(|counters| counters.readmitted += admitted as u64);
+        verdicts
+    }
+}
