@@ -71,7 +71,7 @@ impl TryFrom<u32> for BodyEncoding {
         match number {
             0 => Ok(Self::Identity),
             1 => Ok(Self::Zstd),
-            ..=DICTIONARY_BASE => Err(DecodeError::UnknownEncoding { encoding: number }),
+            2..=DICTIONARY_BASE => Err(DecodeError::UnknownEncoding { encoding: number }),
             _ => {
                 let version = number - DICTIONARY_BASE;
                 DictionaryVersion::new(version)
@@ -151,14 +151,10 @@ pub enum DecodeError {
 pub fn encode(plain: &[u8], dictionary: Option<DictionaryVersion>) -> Encoded {
     let encoding = dictionary.map_or(BodyEncoding::Zstd, BodyEncoding::ZstdDictionary);
     with_contexts(|contexts| match contexts.compress(plain, dictionary) {
-        Some(frame) if frame.len() < plain.len() => Encoded {
-            encoding,
-            bytes: Bytes::copy_from_slice(frame),
-        },
-        _ => Encoded {
-            encoding: BodyEncoding::Identity,
-            bytes: Bytes::copy_from_slice(plain),
-        },
+        Some(frame) if frame.len() < plain.len() => {
+            Encoded { encoding, bytes: Bytes::copy_from_slice(frame) }
+        }
+        _ => Encoded { encoding: BodyEncoding::Identity, bytes: Bytes::copy_from_slice(plain) },
     })
 }
 
@@ -205,11 +201,7 @@ fn with_plain<T>(
         BodyEncoding::ZstdDictionary(version) => Some(version),
     };
     let capacity = frame::check(bytes, max_len)?;
-    with_contexts(|contexts| {
-        contexts
-            .decompress(bytes, dictionary, capacity, max_len)
-            .map(take)
-    })
+    with_contexts(|contexts| contexts.decompress(bytes, dictionary, capacity, max_len).map(take))
 }
 
 #[cfg(test)]

@@ -44,10 +44,7 @@ impl SampleText {
     /// A source that yields the same texts for the same `seed` and `corpus`.
     #[must_use]
     pub fn new(seed: u64, corpus: Corpus) -> Self {
-        Self {
-            dice: Dice(seed),
-            corpus,
-        }
+        Self { dice: Dice(seed), corpus }
     }
 
     /// One message of `min_bytes..=max_bytes` bytes of UTF-8.
@@ -57,10 +54,7 @@ impl SampleText {
     /// length of its shape; the bounds apply to the text within it.
     #[must_use]
     pub fn message(&mut self, style: Style, min_bytes: usize, max_bytes: usize) -> String {
-        let mut writer = Writer {
-            dice: &mut self.dice,
-            source: Source::of(self.corpus),
-        };
+        let mut writer = Writer { dice: &mut self.dice, source: Source::of(self.corpus) };
         match style {
             Style::Json => writer.json(min_bytes, max_bytes),
             _ => writer.chat(style, min_bytes, max_bytes),
@@ -149,11 +143,7 @@ impl Writer<'_> {
             Style::Mixed => self.dice.percent(50),
             _ => true,
         };
-        let sentence = if english {
-            self.english()
-        } else {
-            self.chinese()
-        };
+        let sentence = if english { self.english() } else { self.chinese() };
         if !text.is_empty() && english {
             text.push(' ');
         }
@@ -214,11 +204,7 @@ impl Writer<'_> {
     }
 
     fn words(&mut self, english: bool) -> String {
-        let words = if english {
-            &self.source.en_words
-        } else {
-            &self.source.zh_words
-        };
+        let words = if english { &self.source.en_words } else { &self.source.zh_words };
         let count = self.dice.between(3, 9);
         let mut sentence = String::new();
         for at in 0..count {
@@ -253,9 +239,7 @@ impl Writer<'_> {
         if self.dice.percent(35) {
             shape = spaced(&shape);
         }
-        let text = self
-            .chat(Style::Mixed, min_bytes, max_bytes)
-            .replace(['"', '\\'], "'");
+        let text = self.chat(Style::Mixed, min_bytes, max_bytes).replace(['"', '\\'], "'");
         Fields::json(self.dice, self.source, text).expand(&shape)
     }
 }

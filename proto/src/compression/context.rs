@@ -59,12 +59,7 @@ impl Contexts {
         decoder
             .set_parameter(DParameter::Format(FrameFormat::Magicless))
             .expect("every zstd that we build knows magicless frames");
-        Self {
-            encoder,
-            decoder,
-            frame: Vec::new(),
-            plain: Vec::new(),
-        }
+        Self { encoder, decoder, frame: Vec::new(), plain: Vec::new() }
     }
 
     /// The lean frame of `plain`; none if zstd could not make one.
@@ -106,22 +101,14 @@ impl Contexts {
         }
         // zstd writes up to the end of what it is given, so the room that an
         // earlier body left must not widen this one's limit.
-        let room = self
-            .plain
-            .get_mut(..capacity)
-            .ok_or(DecodeError::TooLong { max_len })?;
+        let room = self.plain.get_mut(..capacity).ok_or(DecodeError::TooLong { max_len })?;
         let made = set.and_then(|_| self.decoder.decompress(room, frame));
         match made {
-            Ok(len) => self
-                .plain
-                .get(..len)
-                .ok_or(DecodeError::TooLong { max_len }),
+            Ok(len) => self.plain.get(..len).ok_or(DecodeError::TooLong { max_len }),
             Err(code) if is_error_kind(code, ZSTD_ErrorCode::ZSTD_error_dstSize_tooSmall) => {
                 Err(DecodeError::TooLong { max_len })
             }
-            Err(code) => Err(DecodeError::Corrupt {
-                reason: get_error_name(code),
-            }),
+            Err(code) => Err(DecodeError::Corrupt { reason: get_error_name(code) }),
         }
     }
 }

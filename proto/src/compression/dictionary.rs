@@ -33,25 +33,25 @@ pub static DICTIONARIES: [Dictionary; 4] = [
         version: DictionaryVersion::GENERAL,
         file: "chat-1.dict",
         bytes: include_bytes!("../../dictionaries/chat-1.dict"),
-        sha256: "7ad2ba22970fa6a4f9f3130628261c9771f108cac4f23caaca46839efc1151f4",
+        sha256: "3451a18d6e3e0a8da28fc1305f25b234351d5f1c58a5a52233b61f5d24436c86",
     },
     Dictionary {
         version: DictionaryVersion::ENGLISH,
         file: "english-2.dict",
         bytes: include_bytes!("../../dictionaries/english-2.dict"),
-        sha256: "0b5cc6e36923e26418397dfb52f0cce2de5c1fdd067fc89cac98b72ea35da5f1",
+        sha256: "ee6b4759c0f8c75549d6ee7e95b8ccbc6a98688ba0ab4b1ae98d63138cb09bc1",
     },
     Dictionary {
         version: DictionaryVersion::CHINESE,
         file: "chinese-3.dict",
         bytes: include_bytes!("../../dictionaries/chinese-3.dict"),
-        sha256: "bb44075354e9957284bd872ca80d9f5b98d70c68365134eb730ff0eda8561baa",
+        sha256: "f1ec9de14af21edf47fc0b88f733b11762f6d3dd4d3a58db391643c1b8b38001",
     },
     Dictionary {
         version: DictionaryVersion::JSON,
         file: "json-4.dict",
         bytes: include_bytes!("../../dictionaries/json-4.dict"),
-        sha256: "a6076fc3cbbded205ec0acc70b3c907f2862969fabf207999c9139fefbf75925",
+        sha256: "51f24ded2bb3a399706403d68af42c2d3b21b0a622736a77028c7f0f36c4f8d6",
     },
 ];
 
@@ -89,10 +89,7 @@ impl DictionaryVersion {
     /// Version `number`, if this build ships it.
     #[must_use]
     pub fn new(number: u32) -> Option<Self> {
-        DICTIONARIES
-            .iter()
-            .map(|dictionary| dictionary.version)
-            .find(|version| version.0 == number)
+        DICTIONARIES.iter().map(|dictionary| dictionary.version).find(|version| version.0 == number)
     }
 
     /// The number on the wire, from 1 on.

@@ -23,9 +23,7 @@ pub(super) fn check(frame: &[u8], max_len: usize) -> Result<usize, DecodeError> 
 
     let mut bound = 0_usize;
     loop {
-        let (header, after) = rest
-            .split_first_chunk::<3>()
-            .ok_or(DecodeError::Truncated)?;
+        let (header, after) = rest.split_first_chunk::<3>().ok_or(DecodeError::Truncated)?;
         let [low, middle, high] = *header;
         let header = u32::from_le_bytes([low, middle, high, 0]);
         let size = usize::try_from(header >> 3).map_err(|_| DecodeError::Truncated)?;
@@ -34,9 +32,7 @@ pub(super) fn check(frame: &[u8], max_len: usize) -> Result<usize, DecodeError> 
             1 => (1, size),
             2 => (size, 0),
             _ => {
-                return Err(DecodeError::Corrupt {
-                    reason: "reserved block type",
-                });
+                return Err(DecodeError::Corrupt { reason: "reserved block type" });
             }
         };
         if plain > max_len {
@@ -49,9 +45,5 @@ pub(super) fn check(frame: &[u8], max_len: usize) -> Result<usize, DecodeError> 
             break;
         }
     }
-    if rest.is_empty() {
-        Ok(bound)
-    } else {
-        Err(DecodeError::Trailing { extra: rest.len() })
-    }
+    if rest.is_empty() { Ok(bound) } else { Err(DecodeError::Trailing { extra: rest.len() }) }
 }

@@ -1,8 +1,4 @@
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test that cannot go on should stop"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on should stop")]
 
 use super::*;
 use proptest::prelude::*;
@@ -11,16 +7,12 @@ use sha2::{Digest, Sha256};
 const ROOM: usize = 64 << 10;
 
 fn versions() -> impl Iterator<Item = Option<DictionaryVersion>> {
-    let shipped = DICTIONARIES
-        .iter()
-        .map(|dictionary| Some(dictionary.version));
+    let shipped = DICTIONARIES.iter().map(|dictionary| Some(dictionary.version));
     std::iter::once(None).chain(shipped)
 }
 
 fn number(dictionary: Option<DictionaryVersion>) -> u32 {
-    dictionary
-        .map_or(BodyEncoding::Zstd, BodyEncoding::ZstdDictionary)
-        .number()
+    dictionary.map_or(BodyEncoding::Zstd, BodyEncoding::ZstdDictionary).number()
 }
 
 /// A frame that really is compressed, of `len` plain bytes.
@@ -96,10 +88,7 @@ fn the_limit_is_exact() {
         assert_eq!(decoded_len(encoding, &encoded.bytes, len), Ok(len));
         assert_eq!(decoded_len(encoding, &encoded.bytes, len + 1), Ok(len));
     }
-    assert_eq!(
-        decode(0, b"four", 3),
-        Err(DecodeError::TooLong { max_len: 3 })
-    );
+    assert_eq!(decode(0, b"four", 3), Err(DecodeError::TooLong { max_len: 3 }));
     assert_eq!(decode(0, b"four", 4).as_deref(), Ok(&b"four"[..]));
 }
 
@@ -110,20 +99,14 @@ fn a_small_limit_holds_after_a_large_body() {
     assert_eq!(decoded_len(1, &frame_of(&long, None), ROOM), Ok(ROOM));
     let frame = frame_of(short.as_bytes(), None);
     let limit = short.len() - 1;
-    assert_eq!(
-        decoded_len(1, &frame, limit),
-        Err(DecodeError::TooLong { max_len: limit })
-    );
+    assert_eq!(decoded_len(1, &frame, limit), Err(DecodeError::TooLong { max_len: limit }));
 }
 
 #[test]
 fn a_bomb_of_one_kilobyte_is_refused() {
     let compressed = frame_of(&vec![0; 20 << 20], None);
     assert!(compressed.len() < 4096);
-    assert_eq!(
-        decode(1, &compressed, ROOM),
-        Err(DecodeError::TooLong { max_len: ROOM })
-    );
+    assert_eq!(decode(1, &compressed, ROOM), Err(DecodeError::TooLong { max_len: ROOM }));
 
     // 250 blocks of 128 KiB each, four bytes a block: 32 MiB in a kilobyte.
     let mut runs = vec![0, 0x38];
@@ -131,10 +114,7 @@ fn a_bomb_of_one_kilobyte_is_refused() {
         runs.extend(header(at == 249, 1, 128 << 10));
         runs.push(b'x');
     }
-    assert_eq!(
-        decode(1, &runs, ROOM),
-        Err(DecodeError::TooLong { max_len: ROOM })
-    );
+    assert_eq!(decode(1, &runs, ROOM), Err(DecodeError::TooLong { max_len: ROOM }));
 }
 
 #[test]
@@ -163,16 +143,10 @@ fn fields_that_lean_frames_leave_out_are_refused() {
     for descriptor in 1..=255 {
         let mut other = frame.to_vec();
         other[0] = descriptor;
-        assert_eq!(
-            decode(1, &other, ROOM),
-            Err(DecodeError::NotLean { descriptor })
-        );
+        assert_eq!(decode(1, &other, ROOM), Err(DecodeError::NotLean { descriptor }));
     }
     let standard = zstd::bulk::compress(&[b'a'; 100], LEVEL).unwrap();
-    assert!(matches!(
-        decode(1, &standard, ROOM),
-        Err(DecodeError::NotLean { .. })
-    ));
+    assert!(matches!(decode(1, &standard, ROOM), Err(DecodeError::NotLean { .. })));
 }
 
 #[test]
@@ -192,29 +166,17 @@ fn a_second_frame_is_refused() {
     let frame = frame_of(&[b'a'; 100], None);
     let twice = [&frame[..], &frame].concat();
     let extra = frame.len();
-    assert_eq!(
-        decode(1, &twice, ROOM),
-        Err(DecodeError::Trailing { extra })
-    );
+    assert_eq!(decode(1, &twice, ROOM), Err(DecodeError::Trailing { extra }));
     let longer = [&frame[..], &[0]].concat();
-    assert_eq!(
-        decode(1, &longer, ROOM),
-        Err(DecodeError::Trailing { extra: 1 })
-    );
+    assert_eq!(decode(1, &longer, ROOM), Err(DecodeError::Trailing { extra: 1 }));
     let skippable = [&frame[..], &[0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0]].concat();
-    assert_eq!(
-        decode(1, &skippable, ROOM),
-        Err(DecodeError::Trailing { extra: 8 })
-    );
+    assert_eq!(decode(1, &skippable, ROOM), Err(DecodeError::Trailing { extra: 8 }));
 }
 
 #[test]
 fn unknown_encodings_and_dictionaries_are_named() {
     for encoding in 2..=16 {
-        assert_eq!(
-            decode(encoding, b"", ROOM),
-            Err(DecodeError::UnknownEncoding { encoding })
-        );
+        assert_eq!(decode(encoding, b"", ROOM), Err(DecodeError::UnknownEncoding { encoding }));
     }
     let next = u32::try_from(DICTIONARIES.len()).unwrap() + 1;
     for version in [next, 240, u32::MAX - 16] {
@@ -233,10 +195,7 @@ fn another_dictionary_is_never_taken_for_the_right_one() {
     }
     // What failed leaves no trace.
     let encoding = number(Some(DictionaryVersion::GENERAL));
-    assert_eq!(
-        decode(encoding, &frame, ROOM).as_deref(),
-        Ok(plain.as_bytes())
-    );
+    assert_eq!(decode(encoding, &frame, ROOM).as_deref(), Ok(plain.as_bytes()));
 }
 
 #[test]
@@ -284,10 +243,8 @@ fn shipped_dictionaries_are_unchanged() {
         assert_eq!(dictionary.version.number(), version);
         assert_eq!(dictionary.version.dictionary().file, dictionary.file);
         assert!(dictionary.bytes.len() <= 64 << 10, "{}", dictionary.file);
-        let digest: String = Sha256::digest(dictionary.bytes)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let digest: String =
+            Sha256::digest(dictionary.bytes).iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(digest, dictionary.sha256, "{}", dictionary.file);
     }
 }
@@ -295,32 +252,15 @@ fn shipped_dictionaries_are_unchanged() {
 #[test]
 fn a_dictionary_is_chosen_by_content_among_those_the_peer_has() {
     for (plain, suited) in [
-        (
-            "Shall we have lunch together tomorrow?",
-            DictionaryVersion::ENGLISH,
-        ),
-        (
-            "我们明天一起去吃饭吧，你有时间吗？",
-            DictionaryVersion::CHINESE,
-        ),
-        (
-            "我们 tomorrow 一起去 lunch，好吗 okay?",
-            DictionaryVersion::GENERAL,
-        ),
-        (
-            "{\"type\":\"image\",\"width\":640}",
-            DictionaryVersion::JSON,
-        ),
+        ("Shall we have lunch together tomorrow?", DictionaryVersion::ENGLISH),
+        ("我们明天一起去吃饭吧，你有时间吗？", DictionaryVersion::CHINESE),
+        ("我们 tomorrow 一起去 lunch，好吗 okay?", DictionaryVersion::GENERAL),
+        ("{\"type\":\"image\",\"width\":640}", DictionaryVersion::JSON),
     ] {
         assert_eq!(DictionaryVersion::suited_to(plain.as_bytes()), suited);
     }
     let plain = "Thank you so much for your help, I really appreciate it.";
-    for (known, number) in [
-        (&[1, 2, 3, 4][..], 18),
-        (&[1, 99], 17),
-        (&[99], 1),
-        (&[], 1),
-    ] {
+    for (known, number) in [(&[1, 2, 3, 4][..], 18), (&[1, 99], 17), (&[99], 1), (&[], 1)] {
         let encoded = encode_for(plain.as_bytes(), known);
         let as_expected = encoded.encoding.number() == number;
         assert!(as_expected || encoded.encoding == BodyEncoding::Identity);

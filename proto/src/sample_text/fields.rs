@@ -18,11 +18,7 @@ pub(super) struct Fields<'a> {
 impl<'a> Fields<'a> {
     /// For sentences, whose slots are written `{name}`.
     pub(super) fn chat(dice: &'a mut Dice, source: &'static Source, english: bool) -> Self {
-        let language = if english {
-            Language::English
-        } else {
-            Language::Chinese
-        };
+        let language = if english { Language::English } else { Language::Chinese };
         Self::new(dice, source, language, String::new())
     }
 
@@ -32,21 +28,11 @@ impl<'a> Fields<'a> {
     }
 
     fn new(dice: &'a mut Dice, source: &'static Source, language: Language, text: String) -> Self {
-        Self {
-            dice,
-            source,
-            language,
-            text,
-            out: String::new(),
-        }
+        Self { dice, source, language, text, out: String::new() }
     }
 
     pub(super) fn expand(mut self, template: &str) -> String {
-        let marks = if self.language == Language::Json {
-            ('<', '>')
-        } else {
-            ('{', '}')
-        };
+        let marks = if self.language == Language::Json { ('<', '>') } else { ('{', '}') };
         self.template(template, marks, 0);
         self.out
     }
@@ -79,11 +65,7 @@ impl<'a> Fields<'a> {
                 self.out.push_str(word);
             }
             "name" if language == Language::Json => {
-                let of = if self.dice.percent(60) {
-                    Language::English
-                } else {
-                    Language::Chinese
-                };
+                let of = if self.dice.percent(60) { Language::English } else { Language::Chinese };
                 let name = self.dice.pick(source.choices(of, "name"));
                 self.out.push_str(name);
             }
@@ -104,8 +86,7 @@ impl<'a> Fields<'a> {
             "id" => self.decimal(1_000_000, 9_999_999_999),
             "number" => self.decimal(10_000_000, 99_999_999),
             "phone" => {
-                self.out
-                    .push_str(["138", "139", "186", "150", "555"][self.dice.below(5)]);
+                self.out.push_str(["138", "139", "186", "150", "555"][self.dice.below(5)]);
                 self.decimal(10_000_000, 99_999_999);
             }
             "px" => self.pixels(),
@@ -163,9 +144,8 @@ impl<'a> Fields<'a> {
     }
 
     fn pixels(&mut self) {
-        const USUAL: [usize; 14] = [
-            1080, 1920, 1280, 720, 800, 600, 640, 480, 1024, 768, 3024, 4032, 750, 1334,
-        ];
+        const USUAL: [usize; 14] =
+            [1080, 1920, 1280, 720, 800, 600, 640, 480, 1024, 768, 3024, 4032, 750, 1334];
         if self.dice.percent(55) {
             let at = self.dice.below(USUAL.len());
             self.push(format_args!("{}", USUAL[at]));
@@ -266,9 +246,7 @@ impl<'a> Fields<'a> {
     }
 
     fn push(&mut self, args: std::fmt::Arguments<'_>) {
-        self.out
-            .write_fmt(args)
-            .expect("writing to a string cannot fail");
+        self.out.write_fmt(args).expect("writing to a string cannot fail");
     }
 }
 

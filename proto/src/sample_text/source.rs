@@ -95,10 +95,7 @@ fn sections(file: &'static str) -> Slots {
     let mut slots = Slots::new();
     let mut heading = "";
     for line in lines(file) {
-        match line
-            .strip_prefix('[')
-            .and_then(|rest| rest.strip_suffix(']'))
-        {
+        match line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             Some(name) => heading = name,
             None => slots.entry(heading).or_default().push(line),
         }
