@@ -8,6 +8,8 @@ mod account;
 mod append;
 mod conversation;
 mod log;
+#[cfg(test)]
+mod tests;
 mod thread;
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
