@@ -126,9 +126,10 @@ pub trait Commits<T: Send + Sync + 'static>: Send + Sync + 'static {
     /// with the same rejection unless it is stored already. For that to keep
     /// the order of a device, the send number must be checked and the message
     /// submitted under one lock, which this call takes too when it resets the
-    /// number that is expected. And a refusal of an older submission of a
-    /// message that was submitted again since, on the same stream, is not to be
-    /// told: the newer one's answer counts.
+    /// number that is expected. And a refusal is not to be told
+    /// of a message that was submitted again since on the same stream, nor of
+    /// one whose number is yet to come again (the number expected is not above
+    /// it): the newer submission's answer counts.
     fn settled(&self, settled: vec::Drain<'_, Settled<T>>);
 
     /// The store found these to be admitted by other rights than now hold (or
@@ -212,11 +213,8 @@ impl<T: Send + Sync + 'static> Writers<T> {
         options: &WriterOptions,
         tracker: &TaskTracker,
     ) -> Self {
-        let (closing, stop, failed) = (
-            CancellationToken::new(),
-            CancellationToken::new(),
-            CancellationToken::new(),
-        );
+        let (closing, stop, failed) =
+            (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let metrics = metrics::Metrics::new();
         metrics.units_max.set(budget.capacity() as f64);
         let mut inboxes = Vec::new();
@@ -237,14 +235,7 @@ impl<T: Send + Sync + 'static> Writers<T> {
             let failed = task::FailureSignal::new(failed.clone());
             tasks.push(tracker.spawn(task.run(receiver, closing.clone(), failed)));
         }
-        Self {
-            inboxes,
-            tasks: Mutex::new(tasks),
-            budget: budget.clone(),
-            closing,
-            stop,
-            failed,
-        }
+        Self { inboxes, tasks: Mutex::new(tasks), budget: budget.clone(), closing, stop, failed }
     }
 
     /// Hands a message to its conversation's writer. Never waits: its permit is its room.

@@ -14,7 +14,7 @@ use petrel_core::limits::OLDER_CURSORS_MAX;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::gateway::{ClientEnd, Gateway, Send, Told};
-use crate::store::cursor;
+use crate::statement::cursor;
 use crate::world::{Acked, Line, World};
 
 static BODY: [u8; 2500] = [b'x'; 2500];
@@ -47,7 +47,8 @@ pub(crate) struct Client {
     /// Messages that it will yet send.
     to_send: usize,
     send_at: Instant,
-    view: Vec<ClientMessageId>,
+    /// Id and commit time of each entry.
+    view: Vec<(ClientMessageId, u64)>,
     outbox: VecDeque<Outgoing>,
     /// When to resend, and from which number on.
     resend: Option<(Instant, u64)>,
@@ -78,7 +79,8 @@ impl Client {
             }
             sleep(self.world.ms(1..40)).await;
         }
-        self.world.history.lock().views.insert(self.line, self.view);
+        let view = self.view.iter().map(|(id, _)| *id).collect();
+        self.world.history.lock().views.insert(self.line, view);
     }
 
     /// One stream, from attaching to its end.
@@ -123,7 +125,8 @@ impl Client {
         let mut cursors = Vec::new();
         let (mut seq, mut distance) = (self.view.len(), 1);
         while seq > 0 && cursors.len() <= OLDER_CURSORS_MAX {
-            cursors.push(cursor(seq as u64, self.view[seq - 1]));
+            let (id, time_ms) = self.view[seq - 1];
+            cursors.push(cursor(seq as u64, id, time_ms));
             seq = seq.saturating_sub(distance);
             distance *= 2;
         }
@@ -182,8 +185,9 @@ impl Client {
             Told::Reset { to } => self.reset(to),
             Told::Entry(entry) => self.see(&entry),
             Told::Ack { id, seq } => {
-                let is_seen = usize::try_from(seq)
-                    .is_ok_and(|seq| seq > 0 && self.view.get(seq - 1) == Some(&id));
+                let is_seen = usize::try_from(seq).is_ok_and(|seq| {
+                    seq > 0 && self.view.get(seq - 1).is_some_and(|(seen, _)| *seen == id)
+                });
                 if !is_seen {
                     self.world.violation(format!("{id} acked at {seq}, which was not handed out"));
                 }
@@ -210,7 +214,7 @@ impl Client {
     fn see(&mut self, entry: &Entry) {
         let (seq, seen) = (entry.placed.seq.0, self.view.len() as u64);
         if seq == seen + 1 {
-            self.view.push(entry.id);
+            self.view.push((entry.id, entry.placed.time_ms));
         } else {
             self.world.violation(format!(
                 "{:?} was handed {seq} after {seen}: a hole, or twice",

@@ -22,7 +22,8 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::store::{Rights, SimStore, entry_of};
+use crate::statement::entry_of;
+use crate::store::{Rights, SimStore};
 use crate::world::World;
 
 /// How often a gateway looks for what others committed.
@@ -384,7 +385,9 @@ impl Hub {
             }
             Err(rejection) => {
                 let mut state = tag.stream.state.lock();
-                if state.submissions.get(&tag.number) != Some(&tag.submission) {
+                let is_latest = state.submissions.get(&tag.number) == Some(&tag.submission);
+                if !is_latest || state.expected <= tag.number {
+                    // It comes again, or came already: that submission's answer counts.
                     return;
                 }
                 match rejection.is_retryable() {
@@ -424,14 +427,15 @@ impl Commits<Tag> for Hub {
         let mut loaded = BTreeMap::new();
         for pending in stale {
             let id = pending.append.conversation;
-            if !loaded.contains_key(&id) {
-                let rights = self.load_rights(id).await;
-                loaded.insert(id, rights);
-            }
+            let rights = match loaded.get(&id) {
+                Some(rights) => *rights,
+                None => self.load_rights(id).await,
+            };
+            loaded.insert(id, rights);
             verdicts.push(match pending.tag.stream.state.lock().gone {
                 // Nobody waits for it: who comes again is judged there.
                 true => Err(Rejection::Unavailable),
-                false => judge(loaded[&id]),
+                false => judge(rights),
             });
         }
         let admitted = verdicts.iter().filter(|verdict| verdict.is_ok()).count();

@@ -10,6 +10,7 @@
 mod check;
 mod client;
 mod gateway;
+mod statement;
 mod store;
 mod world;
 

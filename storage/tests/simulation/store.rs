@@ -10,11 +10,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use petrel_core::entry::{Cursor, Entry, Placed};
-use petrel_core::id::{ClientMessageId, ContentDigest, ConversationId, RightsVersion, Seq, UserId};
+use petrel_core::id::{ContentDigest, ConversationId, RightsVersion, UserId};
 use petrel_core::store::{Append, AppendOutcome, Appender, StoreError};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use crate::statement::{Statement, cursor};
 use crate::world::{Sabotage, World};
 
 /// How long a gateway waits for the database before it closes the connection.
@@ -35,18 +36,20 @@ pub(crate) struct Conversation {
 #[derive(Clone, Debug)]
 pub(crate) struct Logged {
     /// Number of the commit that brought it: what a snapshot sees.
-    commit: u64,
+    pub(crate) commit: u64,
     pub(crate) entry: Entry,
-    digest: ContentDigest,
+    pub(crate) digest: ContentDigest,
 }
 
 #[derive(Clone, Debug, Default)]
-struct State {
-    conversations: BTreeMap<ConversationId, Conversation>,
-    commits: u64,
+pub(crate) struct State {
+    pub(crate) conversations: BTreeMap<ConversationId, Conversation>,
+    pub(crate) commits: u64,
     /// Rises when a backup is restored: no transaction of before commits.
     epoch: u64,
     stalled_until: Option<Instant>,
+    /// When the clock began.
+    pub(crate) begun: Option<Instant>,
 }
 
 /// Rights as one statement sees them.
@@ -83,6 +86,7 @@ impl SimStore {
         };
         let state = State {
             conversations: conversations.iter().map(|id| (*id, fresh.clone())).collect(),
+            begun: Some(Instant::now()),
             ..State::default()
         };
         Arc::new(Self {
@@ -168,9 +172,10 @@ impl SimStore {
         self.awake().await;
         let state = self.state.lock();
         let log = &state.conversations[&id].log;
-        let is_true = |cursor: &&Cursor| {
+        let is_true = |claimed: &&Cursor| {
             log.iter().any(|logged| {
-                logged.entry.placed.seq == cursor.seq && logged.entry.id.tail() == cursor.tail
+                let placed = logged.entry.placed;
+                cursor(placed.seq.0, logged.entry.id, placed.time_ms) == **claimed
             })
         };
         let matching = cursors.iter().filter(is_true).map(|cursor| cursor.seq.0);
@@ -330,100 +335,6 @@ impl SimStore {
     }
 }
 
-/// The batch function's second statement.
-struct Statement<'a> {
-    state: &'a State,
-    snapshot: u64,
-    sabotage: Sabotage,
-    looked_up: Option<Vec<Option<Placed>>>,
-    heads: BTreeMap<ConversationId, u64>,
-    caught: BTreeSet<(ConversationId, UserId)>,
-    writes: Vec<Logged>,
-}
-
-impl<'a> Statement<'a> {
-    fn new(
-        state: &'a State,
-        snapshot: u64,
-        sabotage: Sabotage,
-        looked_up: Option<Vec<Option<Placed>>>,
-    ) -> Self {
-        Self {
-            state,
-            snapshot,
-            sabotage,
-            looked_up,
-            heads: BTreeMap::new(),
-            caught: BTreeSet::new(),
-            writes: Vec::new(),
-        }
-    }
-
-    fn run(mut self, batch: &[Append]) -> (Vec<AppendOutcome>, Vec<Logged>) {
-        let mut outcomes = Vec::new();
-        for (place, append) in batch.iter().enumerate() {
-            outcomes.push(self.one(place, append));
-        }
-        (outcomes, self.writes)
-    }
-
-    fn stored_before(&self, place: usize, append: &Append) -> Option<(Placed, ContentDigest)> {
-        if let Some(looked_up) = &self.looked_up {
-            return looked_up[place].map(|placed| (placed, append.digest));
-        }
-        if self.sabotage == Sabotage::NoDedupeKey {
-            return None;
-        }
-        let log = self.state.conversations[&append.conversation].log.iter();
-        let seen = log.filter(|logged| logged.commit <= self.snapshot);
-        seen.chain(&self.writes)
-            .find(|logged| (logged.entry.sender, logged.entry.id) == (append.sender, append.id))
-            .map(|logged| (logged.entry.placed, logged.digest))
-    }
-
-    fn one(&mut self, place: usize, append: &Append) -> AppendOutcome {
-        if let Some((placed, digest)) = self.stored_before(place, append) {
-            return match digest == append.digest {
-                true => AppendOutcome::Duplicate(placed),
-                false => AppendOutcome::IdConflict,
-            };
-        }
-        // The locked row is read again at its newest, whatever the snapshot.
-        let row = &self.state.conversations[&append.conversation];
-        let current = RightsVersion(row.rights_version);
-        let is_current = match append.admitted_by {
-            None => false,
-            Some(version) => version == current || self.sabotage == Sabotage::NoRightsCheck,
-        };
-        let line = (append.conversation, append.sender);
-        if !is_current || self.caught.contains(&line) {
-            self.caught.insert(line);
-            return AppendOutcome::Stale;
-        }
-        let head = self.heads.entry(append.conversation).or_insert(row.head);
-        *head += 1;
-        let placed = Placed { seq: Seq(*head), count: *head, time_ms: 0, rights_version: current };
-        self.writes.push(Logged {
-            commit: 0,
-            entry: entry_of(append, placed),
-            digest: append.digest,
-        });
-        AppendOutcome::New(placed)
-    }
-}
-
-pub(crate) fn entry_of(append: &Append, placed: Placed) -> Entry {
-    Entry {
-        conversation: append.conversation,
-        placed,
-        id: append.id,
-        sender: append.sender,
-        kind: append.kind.number(),
-        encoding: append.encoding,
-        body: append.body.clone(),
-    }
-}
-
 /// A gateway's end of a connection to the store.
 struct SimAppender {
     store: Arc<SimStore>,
@@ -474,9 +385,4 @@ impl Appender for SimAppender {
         }
         answer
     }
-}
-
-/// The cursor of an entry.
-pub(crate) fn cursor(seq: u64, id: ClientMessageId) -> Cursor {
-    Cursor { seq: Seq(seq), tail: id.tail() }
 }
