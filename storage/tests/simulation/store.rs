@@ -243,6 +243,12 @@ impl SimStore {
             locks.push(Arc::clone(lock).lock_owned().await);
         }
         sleep(plan.locked_for).await;
+        if batch.iter().any(is_poison) {
+            self.world.count(|counters| counters.poisoned += 1);
+            let refusal = StoreError::Permanent("a value out of range".to_owned());
+            reply.send(Err(refusal)).ok();
+            return;
+        }
         let (outcomes, writes) = {
             let state = self.state.lock();
             let snapshot = match self.world.sabotage {
@@ -333,6 +339,11 @@ impl SimStore {
         };
         batch.iter().map(find).collect()
     }
+}
+
+/// A few messages that the database never takes.
+fn is_poison(append: &Append) -> bool {
+    append.id.0[0] < 2
 }
 
 /// A gateway's end of a connection to the store.

@@ -51,10 +51,11 @@ pub(crate) struct Counters {
     pub(crate) resets: u64,
     pub(crate) lock_waits: u64,
     pub(crate) overloads: u64,
+    pub(crate) poisoned: u64,
 }
 
 impl Counters {
-    pub(crate) fn all(&self) -> [(&'static str, u64); 18] {
+    pub(crate) fn all(&self) -> [(&'static str, u64); 19] {
         [
             ("acked", self.acked),
             ("committed_unknown", self.committed_unknown),
@@ -74,6 +75,7 @@ impl Counters {
             ("resets", self.resets),
             ("lock_waits", self.lock_waits),
             ("overloads", self.overloads),
+            ("poisoned", self.poisoned),
         ]
     }
 
@@ -97,6 +99,7 @@ impl Counters {
             resets,
             lock_waits,
             overloads,
+            poisoned,
         } = other;
         self.acked += acked;
         self.committed_unknown += committed_unknown;
@@ -116,6 +119,7 @@ impl Counters {
         self.resets += resets;
         self.lock_waits += lock_waits;
         self.overloads += overloads;
+        self.poisoned += poisoned;
     }
 }
 
