@@ -135,10 +135,7 @@ impl<O> Conversation<O> {
 
     /// The present members.
     pub fn members(&self) -> impl Iterator<Item = UserId> + '_ {
-        self.members
-            .iter()
-            .filter(|m| m.until.is_none())
-            .map(|m| m.user)
+        self.members.iter().filter(|m| m.until.is_none()).map(|m| m.user)
     }
 
     /// The present members who may see the entry at `seq`.
@@ -161,8 +158,7 @@ impl<O> Conversation<O> {
     /// # Errors
     /// [`Rejection::NotFound`] for everybody else.
     pub fn visible_to(&self, user: UserId) -> Result<(Seq, Option<Seq>), Rejection> {
-        self.member(user)
-            .map(|m| (m.from.max(self.floor.next()), m.until))
+        self.member(user).map(|m| (m.from.max(self.floor.next()), m.until))
     }
 
     /// Whether the last entry handed out is the one at this cursor, so that nothing is missing.
@@ -197,8 +193,11 @@ impl<O> Conversation<O> {
         sender: UserId,
         id: ClientMessageId,
         digest: ContentDigest,
-        origin: O,
-    ) -> Result<Join, Rejection> {
+        origin: &O,
+    ) -> Result<Join, Rejection>
+    where
+        O: Clone,
+    {
         match self.in_flight.get_mut(&(sender, id)) {
             None => Ok(Join::NotUnderWay),
             Some(first) if first.digest != digest => Err(Rejection::IdConflict),
@@ -206,7 +205,7 @@ impl<O> Conversation<O> {
                 if first.origins.len() >= ORIGINS_MAX {
                     first.origins.remove(0);
                 }
-                first.origins.push(origin);
+                first.origins.push(origin.clone());
                 Ok(Join::Joined)
             }
         }
@@ -214,21 +213,17 @@ impl<O> Conversation<O> {
 
     /// Notes that a message is on its way to the store.
     pub fn begin(&mut self, sender: UserId, id: ClientMessageId, digest: ContentDigest, origin: O) {
-        self.in_flight.insert(
-            (sender, id),
-            InFlight {
-                digest,
-                origins: vec![origin],
-            },
-        );
+        self.in_flight.insert((sender, id), InFlight { digest, origins: vec![origin] });
+    }
+
+    /// Where the answer to a message under way goes.
+    pub fn origins(&self, sender: UserId, id: ClientMessageId) -> &[O] {
+        self.in_flight.get(&(sender, id)).map_or(&[], |i| &i.origins)
     }
 
     /// Notes that a message's way is over, and gives back whom to answer.
     pub fn end(&mut self, sender: UserId, id: ClientMessageId) -> Vec<O> {
-        self.in_flight
-            .remove(&(sender, id))
-            .map(|i| i.origins)
-            .unwrap_or_default()
+        self.in_flight.remove(&(sender, id)).map(|i| i.origins).unwrap_or_default()
     }
 
     /// Takes a committed entry, and says what to hand out now. Each entry is
@@ -237,11 +232,7 @@ impl<O> Conversation<O> {
         let seq = entry.placed.seq;
         if seq < self.next {
             let answered = (!origins.is_empty()).then_some(Ready { entry, origins });
-            return Offered {
-                ready: Vec::new(),
-                answered,
-                repair: false,
-            };
+            return Offered { ready: Vec::new(), answered, repair: false };
         }
         if self.held.len() < limits::HELD_ENTRIES_MAX || seq == self.next {
             match self.held.entry(seq) {
@@ -257,11 +248,7 @@ impl<O> Conversation<O> {
         let ready = self.release();
         let repair = !self.repairing && !self.held.is_empty();
         self.repairing |= repair;
-        Offered {
-            ready,
-            answered: None,
-            repair,
-        }
+        Offered { ready, answered: None, repair }
     }
 
     /// Hands out what a repair has made possible. Returns also whether
@@ -320,20 +307,15 @@ impl<O> Conversation<O> {
             self.receipts.len() - 1
         });
         let old = &mut self.receipts.get_mut(at)?.1;
-        let merged = Receipt {
-            delivered: old.delivered.max(new.delivered),
-            read: old.read.max(new.read),
-        };
+        let merged =
+            Receipt { delivered: old.delivered.max(new.delivered), read: old.read.max(new.read) };
         let moved = merged != *old;
         *old = merged;
         moved.then_some(merged)
     }
 
     fn member(&self, user: UserId) -> Result<&Member, Rejection> {
-        self.members
-            .iter()
-            .find(|m| m.user == user && m.until.is_none())
-            .ok_or(Rejection::NotFound)
+        self.members.iter().find(|m| m.user == user && m.until.is_none()).ok_or(Rejection::NotFound)
     }
 }
 
@@ -347,18 +329,13 @@ const ORIGINS_MAX: usize = 4;
 /// `Invalid` if it is no UUIDv7, `TooOld` or `FromTheFuture`.
 pub fn judge_id(id: ClientMessageId, now_ms: u64) -> Result<(), Rejection> {
     let Some(time_ms) = id.time_ms() else {
-        return Err(Rejection::Invalid {
-            field: "id",
-            problem: "not a UUIDv7".to_owned(),
-        });
+        return Err(Rejection::Invalid { field: "id", problem: "not a UUIDv7".to_owned() });
     };
     if time_ms + limits::DEDUPE_HORIZON_MS < now_ms {
         return Err(Rejection::TooOld);
     }
     if time_ms > now_ms + limits::ID_AHEAD_MAX_MS {
-        return Err(Rejection::FromTheFuture {
-            server_time_ms: now_ms,
-        });
+        return Err(Rejection::FromTheFuture { server_time_ms: now_ms });
     }
     Ok(())
 }

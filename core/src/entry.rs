@@ -26,9 +26,7 @@ impl EntryKind {
 
     /// The kind with this number; `None` if this version knows none.
     pub fn from_number(number: u32) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|k| u32::from(k.number()) == number)
+        Self::ALL.into_iter().find(|k| u32::from(k.number()) == number)
     }
 
     /// Whether it counts towards unread (a message does).

@@ -24,6 +24,8 @@ pub const TOKEN_BYTES_MAX: usize = 2 * 1024;
 pub const DEVICE_SECRET_BYTES: usize = 32;
 /// Devices of one user, at the most.
 pub const DEVICES_PER_USER_MAX: usize = 32;
+/// Sessions of one user on one gateway, at the most.
+pub const SESSIONS_PER_USER_MAX: usize = 2 * DEVICES_PER_USER_MAX;
 
 /// Cursors that one Attach carries besides the newest, at the most.
 pub const OLDER_CURSORS_MAX: usize = 16;
@@ -63,15 +65,10 @@ pub const PREVIEW_HANDLES_MAX: usize = 100;
 /// Entries that arrived before their turn and are held, at the most, per conversation.
 pub const HELD_ENTRIES_MAX: usize = 256;
 
-const _: () = assert!(
-    FRAME_BYTES_MAX > BODY_BYTES_MAX + 1024,
-    "a frame holds a body and its header"
-);
+const _: () =
+    assert!(FRAME_BYTES_MAX > BODY_BYTES_MAX + 1024, "a frame holds a body and its header");
 const _: () = assert!(UNAUTHENTICATED_FRAME_BYTES_MAX < FRAME_BYTES_MAX);
-const _: () = assert!(
-    BATCH_BYTES_MAX >= BODY_BYTES_MAX,
-    "a batch holds the largest message"
-);
+const _: () = assert!(BATCH_BYTES_MAX >= BODY_BYTES_MAX, "a batch holds the largest message");
 const _: () = assert!(
     CHANNEL_BYTES_DEFAULT / SESSION_SHARE >= BODY_BYTES_MAX,
     "one session may have at least one largest message under way"

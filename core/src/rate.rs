@@ -14,10 +14,7 @@ impl Rate {
     /// `per_second` in the long run, `burst` at once; both at least 1.
     pub fn new(per_second: u32, burst: u32) -> Self {
         let interval_ns = 1_000_000_000 / u64::from(per_second.max(1));
-        Self {
-            interval_ns,
-            tolerance_ns: interval_ns * u64::from(burst.max(1) - 1),
-        }
+        Self { interval_ns, tolerance_ns: interval_ns * u64::from(burst.max(1) - 1) }
     }
 }
 

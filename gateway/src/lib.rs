@@ -1,1 +1,35 @@
-//! Placeholder.
+//! The gateway: QUIC connections, sessions, streams; admission through
+//! `petrel-core`, storage through its writers, fan-out after the commit.
+//!
+//! **Invariant:** only `server.rs` names concrete stores, only `translate.rs`
+//! speaks both wire and core, and no task of a session waits for another session.
+
+pub mod config;
+pub mod server;
+pub mod telemetry;
+
+mod admin;
+mod attach;
+mod auth;
+mod body;
+mod clock;
+mod connection;
+mod control;
+mod conversation_table;
+mod dispatch;
+mod endpoint;
+mod fanout;
+mod gateway;
+mod health;
+mod keys;
+mod metrics;
+mod receipts;
+mod send_order;
+mod send_queue;
+mod session;
+mod session_table;
+mod session_writer;
+mod stream;
+mod translate;
+
+pub mod seed;

@@ -119,10 +119,7 @@ impl Code {
     /// The code with this number. A number that this version does not know is
     /// treated as [`Code::Internal`] by those who have to act on it.
     pub fn from_number(number: u64) -> Option<Self> {
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|c| u64::from(c.number()) == number)
+        Self::ALL.iter().copied().find(|c| u64::from(c.number()) == number)
     }
 
     /// Whether the same send or request may succeed later.

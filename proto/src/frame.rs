@@ -44,10 +44,7 @@ pub struct FrameReader {
 impl FrameReader {
     /// A reader that refuses frames above `max` bytes.
     pub fn new(max: usize) -> Self {
-        Self {
-            buffered: BytesMut::new(),
-            max,
-        }
+        Self { buffered: BytesMut::new(), max }
     }
 
     /// Changes the limit for the frames that follow.
@@ -148,10 +145,7 @@ pub fn encode(frame: &Frame) -> Bytes {
 
 /// A frame that has no header fields.
 pub fn bare(what: What) -> Frame {
-    Frame {
-        what: Some(what),
-        ..Frame::default()
-    }
+    Frame { what: Some(what), ..Frame::default() }
 }
 
 /// Reads a varint (RFC 9000 §16): its value and how many bytes it has.
@@ -160,9 +154,8 @@ pub fn read_varint(bytes: &[u8]) -> Option<(u64, usize)> {
     let first = *bytes.first()?;
     let len = 1usize << (first >> 6);
     let rest = bytes.get(1..len)?;
-    let value = rest.iter().fold(u64::from(first & 0x3f), |value, byte| {
-        (value << 8) | u64::from(*byte)
-    });
+    let value =
+        rest.iter().fold(u64::from(first & 0x3f), |value, byte| (value << 8) | u64::from(*byte));
     Some((value, len))
 }
 
@@ -199,10 +192,7 @@ mod tests {
     #[test]
     fn varints_are_those_of_rfc_9000_appendix_a() {
         for (bytes, value) in [
-            (
-                &[0xc2, 0x19, 0x7c, 0x5e, 0xff, 0x14, 0xe8, 0x8c][..],
-                151_288_809_941_952_652,
-            ),
+            (&[0xc2, 0x19, 0x7c, 0x5e, 0xff, 0x14, 0xe8, 0x8c][..], 151_288_809_941_952_652),
             (&[0x9d, 0x7f, 0x3e, 0x7d][..], 494_878_333),
             (&[0x7b, 0xbd][..], 15_293),
             (&[0x25][..], 37),
@@ -228,10 +218,7 @@ mod tests {
     #[test]
     fn an_empty_frame_and_a_cut_one_are_errors() {
         let mut reader = FrameReader::new(100);
-        assert_eq!(
-            reader.next(&mut Bytes::from_static(&[0])),
-            Err(FrameError::Empty)
-        );
+        assert_eq!(reader.next(&mut Bytes::from_static(&[0])), Err(FrameError::Empty));
         let mut reader = FrameReader::new(100);
         assert_eq!(reader.next(&mut Bytes::from_static(&[3, 1])), Ok(None));
         assert_eq!(reader.finish(), Err(FrameError::Truncated { missing: 2 }));

@@ -15,11 +15,7 @@ pub const FEATURE_RECEIPTS: &str = "receipts";
 /// The features that both sides have, in the order of [`FEATURES`]. Unknown names are ignored.
 pub fn common_features<'a>(theirs: impl IntoIterator<Item = &'a str>) -> Vec<&'static str> {
     let theirs: Vec<&str> = theirs.into_iter().collect();
-    FEATURES
-        .iter()
-        .copied()
-        .filter(|f| theirs.contains(f))
-        .collect()
+    FEATURES.iter().copied().filter(|f| theirs.contains(f)).collect()
 }
 
 #[cfg(test)]
@@ -28,10 +24,7 @@ mod tests {
 
     #[test]
     fn only_what_both_know_is_in_use() {
-        assert_eq!(
-            common_features(["holograms", FEATURE_PREVIEW]),
-            [FEATURE_PREVIEW]
-        );
+        assert_eq!(common_features(["holograms", FEATURE_PREVIEW]), [FEATURE_PREVIEW]);
         assert_eq!(common_features([]), Vec::<&str>::new());
     }
 }

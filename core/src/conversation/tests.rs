@@ -16,12 +16,7 @@ fn id_at(time_ms: u64, n: u64) -> ClientMessageId {
 }
 
 fn member(user: UserId, blocks: bool) -> Member {
-    Member {
-        user,
-        from: Seq(1),
-        until: None,
-        blocks,
-    }
+    Member { user, from: Seq(1), until: None, blocks }
 }
 
 fn conversation(head: u64) -> Conversation<u32> {
@@ -84,12 +79,7 @@ fn ids_are_judged_at_their_exact_limits() {
         (NOW - horizon + 1, Ok(())),
         (NOW + ahead - 1, Ok(())),
         (NOW + ahead, Ok(())),
-        (
-            NOW + ahead + 1,
-            Err(Rejection::FromTheFuture {
-                server_time_ms: NOW,
-            }),
-        ),
+        (NOW + ahead + 1, Err(Rejection::FromTheFuture { server_time_ms: NOW })),
     ] {
         assert_eq!(judge_id(id_at(time, 1), NOW), expected, "{time}");
     }
@@ -104,11 +94,11 @@ fn a_second_send_joins_the_first_and_other_content_conflicts() {
     let mut c = conversation(0);
     let id = id_at(NOW, 1);
     let (same, other) = (ContentDigest([1; 32]), ContentDigest([2; 32]));
-    assert_eq!(c.join(ALICE, id, same, 1), Ok(Join::NotUnderWay));
+    assert_eq!(c.join(ALICE, id, same, &1), Ok(Join::NotUnderWay));
     c.begin(ALICE, id, same, 1);
-    assert_eq!(c.join(ALICE, id, same, 2), Ok(Join::Joined));
-    assert_eq!(c.join(ALICE, id, other, 3), Err(Rejection::IdConflict));
-    assert_eq!(c.join(BOB, id, other, 4), Ok(Join::NotUnderWay));
+    assert_eq!(c.join(ALICE, id, same, &2), Ok(Join::Joined));
+    assert_eq!(c.join(ALICE, id, other, &3), Err(Rejection::IdConflict));
+    assert_eq!(c.join(BOB, id, other, &4), Ok(Join::NotUnderWay));
     assert_eq!(c.end(ALICE, id), vec![1, 2]);
     assert!(c.is_idle());
 }
@@ -118,10 +108,7 @@ fn a_hole_is_held_back_and_asked_for_once() {
     let mut c = conversation(10);
     let first = c.offer(entry(13, 1), vec![7]);
     assert!(first.ready.is_empty() && first.repair);
-    assert!(
-        !c.offer(entry(12, 1), vec![]).repair,
-        "one repair at a time"
-    );
+    assert!(!c.offer(entry(12, 1), vec![]).repair, "one repair at a time");
     assert_eq!(c.hole(), Some((Seq(11), Seq(11))));
     let filled = c.offer(entry(11, 1), vec![]);
     assert_eq!(seqs(&filled.ready), [11, 12, 13]);
@@ -166,36 +153,19 @@ fn what_was_handed_out_is_only_answered() {
 #[test]
 fn receipts_rise_only_and_stop_at_the_head() {
     let mut c = conversation(5);
-    let at = |delivered, read| Receipt {
-        delivered: Seq(delivered),
-        read: Seq(read),
-    };
+    let at = |delivered, read| Receipt { delivered: Seq(delivered), read: Seq(read) };
     assert_eq!(c.raise_receipt(BOB, at(9, 3)), Some(at(5, 3)));
     assert_eq!(c.raise_receipt(BOB, at(1, 2)), None);
     assert_eq!(c.raise_receipt(BOB, at(0, 5)), Some(at(5, 5)));
-    assert_eq!(
-        c.raise_receipt(ALICE, at(0, 4)),
-        Some(at(4, 4)),
-        "read implies delivered"
-    );
+    assert_eq!(c.raise_receipt(ALICE, at(0, 4)), Some(at(4, 4)), "read implies delivered");
 }
 
 #[test]
 fn one_sees_only_ones_own_interval() {
     let mut c = conversation(9);
     c.members = vec![
-        Member {
-            user: ALICE,
-            from: Seq(4),
-            until: None,
-            blocks: false,
-        },
-        Member {
-            user: BOB,
-            from: Seq(1),
-            until: Some(Seq(6)),
-            blocks: false,
-        },
+        Member { user: ALICE, from: Seq(4), until: None, blocks: false },
+        Member { user: BOB, from: Seq(1), until: Some(Seq(6)), blocks: false },
     ];
     assert_eq!(c.readers(Seq(3)).collect::<Vec<_>>(), [BOB]);
     assert_eq!(c.readers(Seq(5)).collect::<Vec<_>>(), [ALICE, BOB]);

@@ -1,0 +1,318 @@
+//! Attach: subscribe first, then read the store from the cursor, then splice.
+//! The seqs are dense, so the splice is a comparison of two numbers under the
+//! conversation's lock. The same code serves a client that comes back, a
+//! slow reader that fell behind, and a stream whose pushes were suspended.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use petrel_core::entry::{Cursor, Entry};
+use petrel_core::error::Rejection;
+use petrel_core::id::{ConversationId, Seq, UserId};
+use petrel_core::limits;
+use petrel_core::store::{Page, StoreError};
+use petrel_proto::wire::{self, GapReason};
+use quinn::SendStream;
+
+use crate::conversation_table::Cell;
+use crate::gateway::Gateway;
+use crate::session::Session;
+use crate::{clock, metrics, translate};
+
+/// Entries that are pushed after a gap that was skipped.
+const NEWEST_AFTER_GAP: u64 = 200;
+/// Between two tries of a catch-up while the store does not answer.
+const CATCH_UP_RETRY: Duration = Duration::from_millis(200);
+
+/// A client's Attach, checked.
+#[derive(Debug)]
+pub(crate) struct Request {
+    /// The conversation.
+    pub conversation: ConversationId,
+    peer: Option<UserId>,
+    /// Newest first.
+    cursors: Vec<Cursor>,
+    own: Option<petrel_core::store::Receipt>,
+}
+
+impl Request {
+    /// Reads an Attach of `user` from the wire.
+    ///
+    /// # Errors
+    /// [`Rejection::Invalid`] that names the field.
+    pub(crate) fn read(attach: &wire::Attach, user: UserId) -> Result<Self, Rejection> {
+        let conversation =
+            translate::id("conversation", &attach.conversation, ConversationId::from_slice)?;
+        let peer = match attach.peer.as_ref() {
+            [] => None,
+            bytes => Some(translate::id("peer", bytes, UserId::from_slice)?),
+        };
+        if peer.is_some_and(|p| p == user || ConversationId::of_pair(user, p) != conversation) {
+            return Err(Rejection::Invalid {
+                field: "peer",
+                problem: "the conversation is not that of you and this user".to_owned(),
+            });
+        }
+        if attach.older.len() > limits::OLDER_CURSORS_MAX {
+            return Err(Rejection::Invalid {
+                field: "older",
+                problem: format!(
+                    "{} cursors; at most {}",
+                    attach.older.len(),
+                    limits::OLDER_CURSORS_MAX
+                ),
+            });
+        }
+        let mut cursors = Vec::with_capacity(1 + attach.older.len());
+        for cursor in attach.cursor.iter().chain(&attach.older) {
+            cursors.push(translate::cursor(cursor)?);
+        }
+        cursors.sort_by_key(|c| std::cmp::Reverse(c.seq));
+        let own = match &attach.own {
+            Some(own) => Some(translate::receipt(own.delivered, own.read)?),
+            None => None,
+        };
+        Ok(Self { conversation, peer, cursors, own })
+    }
+}
+
+/// Finds the conversation of a request, made if it is that of a pair and missing.
+///
+/// # Errors
+/// [`Rejection::NotFound`] if there is none or the user is no member: the same
+/// answer after the same look at the store. [`Rejection::Unavailable`].
+pub(crate) async fn find(
+    gateway: &Gateway,
+    user: UserId,
+    request: &Request,
+) -> Result<Arc<Cell>, Rejection> {
+    if let Some(cell) = gateway.conversation(request.conversation).await? {
+        if cell.with(|c| c.visible_to(user).is_ok()).unwrap_or(false) {
+            return Ok(cell);
+        }
+        // Not a member as far as is known here: what the store says counts, and
+        // the answer takes as long as for a conversation that does not exist.
+        if gateway.reload(&cell).await {
+            return cell
+                .with(|c| c.visible_to(user))
+                .unwrap_or(Err(Rejection::NotFound))
+                .map(|_| cell);
+        }
+        return Err(Rejection::Unavailable);
+    }
+    let Some(peer) = request.peer else { return Err(Rejection::NotFound) };
+    match gateway.store.ensure_pair(user, peer).await {
+        Ok(true) => gateway.conversation(request.conversation).await?.ok_or(Rejection::NotFound),
+        Ok(false) => Err(Rejection::NotFound),
+        Err(error) => Err(unavailable(&error)),
+    }
+}
+
+/// Attaches a client's stream. Gives back its generation.
+///
+/// # Errors
+/// The stream and why it cannot be attached.
+pub(crate) async fn attach(
+    gateway: &Arc<Gateway>,
+    session: &Arc<Session>,
+    cell: &Arc<Cell>,
+    request: Request,
+    stream: SendStream,
+) -> Result<u64, (SendStream, Rejection)> {
+    let resumed = match resume_point(gateway, session.user(), cell, &request).await {
+        Ok(resumed) => resumed,
+        Err(rejection) => return Err((stream, rejection)),
+    };
+    if let Some(own) = request.own {
+        gateway.receipts.raise(cell, session.user(), own);
+    }
+    let id = cell.id();
+    let mut locked = cell.lock();
+    let Some(conversation) = locked.as_mut() else {
+        return Err((stream, Rejection::NotFound));
+    };
+    let next = resumed.next.min(conversation.next()).max(Seq(1));
+    let mut first = Vec::with_capacity(3);
+    if resumed.reset {
+        metrics::get().resets.increment(1);
+        first.push(translate::reset(resumed.after));
+    }
+    first.push(translate::attach(&translate::AttachAnswer {
+        conversation: id,
+        peer: conversation.peer_of(session.user()),
+        after: resumed.after,
+        head: conversation.next().previous(),
+        count: conversation.count(),
+        receipts: conversation.receipts(),
+    }));
+    first.extend(resumed.gaps);
+    let live = next == conversation.next();
+    let now_s = clock::coarse_s();
+    match session.queue().attach(id, stream, next, first, now_s) {
+        Ok(generation) if live => {
+            session.queue().go_live(id, generation);
+            Ok(generation)
+        }
+        Ok(generation) => {
+            drop(locked);
+            metrics::get().resumes.increment(1);
+            spawn_catch_up(gateway, session, id, generation);
+            Ok(generation)
+        }
+        Err(stream) => Err((stream, Rejection::Overloaded { what: "the session's conversations" })),
+    }
+}
+
+/// Where a stream's pushes start.
+struct Resumed {
+    /// What the client has and keeps.
+    after: Seq,
+    /// Whether its copy above `after` is void.
+    reset: bool,
+    /// The first seq to push.
+    next: Seq,
+    /// What stands in for entries between the two.
+    gaps: Vec<Bytes>,
+}
+
+async fn resume_point(
+    gateway: &Gateway,
+    user: UserId,
+    cell: &Cell,
+    request: &Request,
+) -> Result<Resumed, Rejection> {
+    let newest = request.cursors.first().copied().unwrap_or_default();
+    let (up_to_date, head, visible) = cell
+        .with(|c| (c.is_up_to_date(newest), c.next().previous(), c.visible_to(user)))
+        .ok_or(Rejection::NotFound)?;
+    let (first, _) = visible?;
+    let after = if up_to_date || newest.seq == Seq(0) {
+        newest.seq
+    } else {
+        let matched = gateway.store.match_cursor(cell.id(), &request.cursors).await;
+        matched.map_err(|error| unavailable(&error))?
+    };
+    let reset = after < newest.seq;
+    let mut next = after.next();
+    let mut gaps = Vec::new();
+    if next < first {
+        let reason = cell
+            .with(|c| {
+                if first <= c.floor().next() { GapReason::Retention } else { GapReason::NotAMember }
+            })
+            .unwrap_or(GapReason::NotAMember);
+        gaps.push(translate::gap(next, first.previous(), reason));
+        next = first;
+    }
+    let missing = (head.0 + 1).saturating_sub(next.0);
+    if missing > limits::ATTACH_REPLAY_MAX {
+        let to = Seq(head.0 - NEWEST_AFTER_GAP);
+        gaps.push(translate::gap(next, to, GapReason::Skipped));
+        next = to.next();
+    }
+    Ok(Resumed { after, reset, next, gaps })
+}
+
+/// Reads for a slot what it is missing until it is live again.
+pub(crate) fn spawn_catch_up(
+    gateway: &Arc<Gateway>,
+    session: &Arc<Session>,
+    conversation: ConversationId,
+    generation: u64,
+) {
+    let (gateway, session) = (Arc::clone(gateway), Arc::clone(session));
+    let tasks = gateway.tasks.clone();
+    tasks.spawn(async move {
+        metrics::get().catch_ups.increment(1);
+        if let Err(rejection) = catch_up(&gateway, &session, conversation, generation).await {
+            let frame = translate::refusal(&rejection, 0);
+            session.queue().put_beside(conversation, generation, frame);
+            session.queue().drop_slot(conversation, generation);
+        }
+    });
+}
+
+async fn catch_up(
+    gateway: &Gateway,
+    session: &Session,
+    id: ConversationId,
+    generation: u64,
+) -> Result<(), Rejection> {
+    let Some(cell) = gateway.conversation(id).await? else {
+        return Err(Rejection::NotFound);
+    };
+    let queue = session.queue();
+    while queue.room(id, generation).await {
+        let Some(next) = queue.position(id, generation) else { return Ok(()) };
+        let (to, until) = {
+            let locked = cell.lock();
+            let Some(conversation) = locked.as_ref() else { return Err(Rejection::NotFound) };
+            if next >= conversation.next() {
+                queue.go_live(id, generation);
+                return Ok(());
+            }
+            (conversation.next().previous(), conversation.visible_to(session.user())?.1)
+        };
+        if until.is_some_and(|until| next > until) {
+            return Err(Rejection::NotFound);
+        }
+        let Ok(_turn) = gateway.catch_ups.acquire().await else { return Ok(()) };
+        let page = page_from(next, to);
+        match gateway.store.entries(id, page).await {
+            Ok(entries) => {
+                let (frames, next) = page_frames(&entries, next, to);
+                queue.put_page(id, generation, frames, next);
+            }
+            Err(StoreError::Transient(error)) => {
+                tracing::debug!(%error, "a catch-up waits for the store");
+                if gateway.stopping.is_cancelled() || queue.ended().is_some() {
+                    return Ok(());
+                }
+                tokio::time::sleep(CATCH_UP_RETRY).await;
+            }
+            Err(error) => return Err(unavailable(&error)),
+        }
+    }
+    Ok(())
+}
+
+/// A page of the log, oldest first.
+pub(crate) fn page_from(from: Seq, to: Seq) -> Page {
+    Page {
+        from,
+        to,
+        entries_max: limits::PAGE_ENTRIES_MAX,
+        bytes_max: limits::PAGE_BYTES_MAX,
+        newest: false,
+    }
+}
+
+/// A page as frames; what is missing in it (removed by retention) becomes a
+/// Gap. Gives back also the seq to go on from.
+pub(crate) fn page_frames(entries: &[Entry], from: Seq, to: Seq) -> (Vec<Bytes>, Seq) {
+    let mut frames = Vec::with_capacity(entries.len());
+    let mut next = from;
+    for entry in entries {
+        let seq = entry.placed.seq;
+        if seq > next {
+            frames.push(translate::gap(next, seq.previous(), GapReason::Retention));
+        }
+        frames.push(translate::push(entry));
+        next = seq.next();
+    }
+    if entries.is_empty() && next <= to {
+        frames.push(translate::gap(next, to, GapReason::Retention));
+        next = to.next();
+    }
+    (frames, next)
+}
+
+/// Logs what the store said; the caller is told that it cannot answer now.
+pub(crate) fn unavailable(error: &StoreError) -> Rejection {
+    tracing::warn!(%error, "the store cannot be asked");
+    match error {
+        StoreError::Transient(_) => Rejection::Unavailable,
+        StoreError::Permanent(_) => Rejection::Internal,
+    }
+}

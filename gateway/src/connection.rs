@@ -1,0 +1,223 @@
+//! One QUIC connection: who may come in, sign-in within the time allowed,
+//! streams accepted until the end.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use petrel_core::rate::{Bucket, Rate};
+use petrel_proto::code::Code;
+use quinn::{Incoming, VarInt};
+use rustc_hash::FxHashMap;
+use tokio::sync::SetOnce;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::config::Config;
+use crate::gateway::Gateway;
+use crate::session::Session;
+use crate::{clock, metrics, stream};
+
+/// Streams that a connection may have open before sign-in.
+pub(crate) const STREAMS_BEFORE_SIGN_IN: u32 = 16;
+/// Source addresses whose rates are remembered, at the most.
+const SOURCES_MAX: usize = 65_536;
+
+/// What the tasks of one connection share.
+#[derive(Debug)]
+pub(crate) struct Context {
+    /// The gateway.
+    pub gateway: Arc<Gateway>,
+    /// The connection.
+    pub connection: quinn::Connection,
+    /// Set by the control stream at sign-in; streams that came early wait for it.
+    pub session: SetOnce<Arc<Session>>,
+}
+
+/// Limits that hold before anybody has signed in.
+#[derive(Debug)]
+pub(crate) struct Doors {
+    connections: AtomicUsize,
+    connections_max: usize,
+    connects: Rate,
+    registrations: Rate,
+    sources: Mutex<FxHashMap<IpAddr, Source>>,
+}
+
+#[derive(Debug, Default)]
+struct Source {
+    connects: Bucket,
+    registrations: Bucket,
+}
+
+/// Counts a connection for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Place(Arc<Gateway>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.doors.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Doors {
+    /// As the settings say.
+    pub(crate) fn new(config: &Config) -> Self {
+        let (g, a) = (&config.gateway, &config.auth);
+        Self {
+            connections: AtomicUsize::new(0),
+            connections_max: g.connections_max.to_usize(),
+            connects: Rate::new(g.connects_per_s.to_u32(), g.connects_burst.to_u32()),
+            registrations: Rate::new(
+                a.registrations_per_s.to_u32(),
+                a.registrations_burst.to_u32(),
+            ),
+            sources: Mutex::default(),
+        }
+    }
+
+    /// Connections that live.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Takes one new connection from its source's rate; milliseconds to wait if there is none.
+    fn take_connect(&self, source: IpAddr) -> Result<(), u64> {
+        self.take(source, |s| s.connects.take(self.connects, clock::monotonic_ns()))
+    }
+
+    /// Takes one registration or log-in from its source's rate.
+    ///
+    /// # Errors
+    /// Milliseconds until the next is free.
+    pub(crate) fn take_registration(&self, source: IpAddr) -> Result<(), u64> {
+        self.take(source, |s| s.registrations.take(self.registrations, clock::monotonic_ns()))
+    }
+
+    fn take(
+        &self,
+        source: IpAddr,
+        take: impl FnOnce(&mut Source) -> Result<(), u64>,
+    ) -> Result<(), u64> {
+        let mut sources = self.sources.lock();
+        if sources.len() >= SOURCES_MAX {
+            // Whoever floods from ever new addresses costs everybody their
+            // history, which is a full burst at the most.
+            sources.clear();
+        }
+        take(sources.entry(network_of(source)).or_default()).map_err(|ns| ns.div_ceil(1_000_000))
+    }
+
+    fn place(gateway: &Arc<Gateway>) -> Option<Place> {
+        let doors = &gateway.doors;
+        if doors.connections.fetch_add(1, Ordering::Relaxed) >= doors.connections_max {
+            doors.connections.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(Place(Arc::clone(gateway)))
+    }
+}
+
+/// The network that counts as one source: an IPv4 address, an IPv6 /56.
+fn network_of(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V4(v4) => v4.into(),
+        IpAddr::V6(v6) => Ipv6Addr::from(u128::from(v6) & (u128::MAX << 72)).into(),
+    }
+}
+
+/// Lets a connection attempt in or turns it away, before any cryptography is done for it.
+pub(crate) fn admit(gateway: &Arc<Gateway>, incoming: Incoming) {
+    if gateway.doors.take_connect(incoming.remote_address().ip()).is_err() {
+        metrics::connection_refused("rate");
+        return incoming.refuse();
+    }
+    let Some(place) = Doors::place(gateway) else {
+        metrics::connection_refused("full");
+        return incoming.refuse();
+    };
+    gateway.tasks.spawn(run(Arc::clone(gateway), incoming, place));
+}
+
+async fn run(gateway: Arc<Gateway>, incoming: Incoming, _place: Place) {
+    let settings = &gateway.config.gateway;
+    let began = std::time::Instant::now();
+    let handshake = async { incoming.accept()?.await };
+    let connection = match timeout(settings.handshake_timeout.duration(), handshake).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => {
+            metrics::connection_refused("handshake");
+            return tracing::debug!(%error, "a handshake failed");
+        }
+        Err(_) => return metrics::connection_refused("handshake_timeout"),
+    };
+    metrics::get().handshake.record(began.elapsed());
+    let context =
+        Arc::new(Context { gateway: Arc::clone(&gateway), connection, session: SetOnce::new() });
+    let deadline = Instant::now() + settings.sign_in_timeout.duration();
+    let code = accept_streams(&context, deadline).await;
+    if let Some(code) = code {
+        context.connection.close(VarInt::from_u32(code.number()), code.label().as_bytes());
+    }
+    if let Some(session) = context.session.get() {
+        gateway.sessions.remove(session);
+        session.queue().end(Code::Ok);
+    }
+    let reason = context.connection.close_reason();
+    metrics::connection_closed(reason.as_ref());
+    tracing::debug!(
+        reason = reason.map(|r| r.to_string()),
+        seconds = began.elapsed().as_secs(),
+        "connection closed"
+    );
+}
+
+/// Accepts streams until the connection ends. Gives back the code to close it with, if it has to be.
+async fn accept_streams(context: &Arc<Context>, deadline: Instant) -> Option<Code> {
+    while context.session.get().is_none() {
+        match timeout_at(deadline, context.connection.accept_bi()).await {
+            Ok(Ok((send, recv))) => spawn_stream(context, send, recv),
+            Ok(Err(_)) => return None,
+            Err(_) if context.session.get().is_some() => break,
+            Err(_) => return Some(Code::SignInTimeout),
+        }
+    }
+    let streams_max = context.gateway.config.gateway.streams_max.to_u32();
+    let beside = crate::session::REQUESTS_AT_ONCE + 1;
+    context.connection.set_max_concurrent_bi_streams(VarInt::from_u32(streams_max + beside));
+    while let Ok((send, recv)) = context.connection.accept_bi().await {
+        spawn_stream(context, send, recv);
+    }
+    None
+}
+
+fn spawn_stream(context: &Arc<Context>, send: quinn::SendStream, recv: quinn::RecvStream) {
+    metrics::get().streams.increment(1);
+    context.gateway.tasks.spawn(stream::accepted(Arc::clone(context), send, recv));
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+    use super::*;
+
+    #[test]
+    fn a_source_is_an_ipv4_address_or_an_ipv6_network() {
+        let of = |s: &str| network_of(s.parse().unwrap()).to_string();
+        assert_eq!(of("192.0.2.7"), "192.0.2.7");
+        assert_eq!(of("::ffff:192.0.2.7"), "192.0.2.7");
+        assert_eq!(of("2001:db8:1:2ff:3::9"), "2001:db8:1:200::");
+    }
+
+    #[test]
+    fn a_source_that_comes_too_often_waits_and_others_do_not() {
+        let mut config = Config::default();
+        config.gateway.connects_per_s = crate::config::Bounded(1);
+        config.gateway.connects_burst = crate::config::Bounded(2);
+        let doors = Doors::new(&config);
+        let (a, b) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+        assert!(doors.take_connect(a).is_ok() && doors.take_connect(a).is_ok());
+        assert!(doors.take_connect(a).is_err());
+        assert!(doors.take_connect(b).is_ok());
+    }
+}

@@ -1,0 +1,181 @@
+//! The control stream: sign-in, token refresh, the end of the session.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use petrel_core::error::Rejection;
+use petrel_core::id::ConversationId;
+use petrel_core::limits;
+use petrel_core::store::Receipt;
+use petrel_proto::code::Code;
+use petrel_proto::wire::{self, frame::What};
+use petrel_proto::{compression, frame, version};
+use quinn::SendStream;
+
+use crate::auth::Identity;
+use crate::connection::Context;
+use crate::gateway::Gateway;
+use crate::send_queue::SendQueue;
+use crate::session::Session;
+use crate::stream::{self, End, Incoming};
+use crate::{clock, dispatch, metrics, session_writer, translate};
+
+/// Bytes of the client's name for itself, at the most.
+const AGENT_BYTES_MAX: usize = 64;
+
+/// Serves the control stream from its Hello on, until it or the connection ends.
+pub(crate) async fn run(
+    context: Arc<Context>,
+    mut send: SendStream,
+    mut incoming: Incoming,
+    hello: wire::Hello,
+) {
+    let session = match sign_in(&context, &hello) {
+        Ok(session) => session,
+        Err(rejection) => {
+            let code = translate::code(&rejection);
+            metrics::sign_in(Some(code));
+            incoming.stop(code);
+            return stream::answer(send, translate::refusal(&rejection, 0)).await;
+        }
+    };
+    metrics::sign_in(None);
+    let gateway = &context.gateway;
+    if send.write_chunk(welcome(gateway, &session, &hello)).await.is_err() {
+        return gateway.sessions.remove(&session);
+    }
+    tracing::debug!(session = %session.id(), user = %session.user(), "signed in");
+    let writer = session_writer::run(Arc::clone(gateway), Arc::clone(&session), send);
+    let writing = gateway.tasks.spawn(writer);
+    // From here on the session is known to fan-out and to streams that waited for it.
+    if context.session.set(Arc::clone(&session)).is_err() {
+        session.queue().end(Code::ProtocolViolation);
+    }
+    spawn_receipts(gateway, &session, hello.receipts);
+    incoming.set_max(limits::UNAUTHENTICATED_FRAME_BYTES_MAX);
+    let code = read(gateway, &session, &mut incoming).await;
+    gateway.sessions.remove(&session);
+    session.queue().end(code);
+    writing.await.ok();
+}
+
+fn sign_in(context: &Context, hello: &wire::Hello) -> Result<Arc<Session>, Rejection> {
+    if context.session.get().is_some() {
+        return Err(Rejection::Invalid {
+            field: "hello",
+            problem: "this connection is signed in already".to_owned(),
+        });
+    }
+    if hello.receipts.len() > limits::HELLO_RECEIPTS_MAX {
+        return Err(Rejection::Invalid {
+            field: "receipts",
+            problem: format!("{}; at most {}", hello.receipts.len(), limits::HELLO_RECEIPTS_MAX),
+        });
+    }
+    if hello.agent.len() > AGENT_BYTES_MAX {
+        return Err(Rejection::Invalid {
+            field: "agent",
+            problem: format!("{} bytes; at most {AGENT_BYTES_MAX}", hello.agent.len()),
+        });
+    }
+    let gateway = &context.gateway;
+    let identity = gateway.tokens.verify(&hello.token)?;
+    let settings = &gateway.config.gateway;
+    let bytes_max = usize::try_from(settings.send_queue.0).unwrap_or(usize::MAX);
+    let queue = SendQueue::new(bytes_max, settings.streams_max.to_usize() * 2);
+    let session = Arc::new(Session::new(
+        &identity,
+        context.connection.clone(),
+        queue,
+        gateway.budget.session_share(),
+        &features(hello),
+    ));
+    if gateway.sessions.insert(Arc::clone(&session), limits::SESSIONS_PER_USER_MAX) {
+        Ok(session)
+    } else {
+        Err(Rejection::Overloaded { what: "this user's sessions here" })
+    }
+}
+
+fn features(hello: &wire::Hello) -> Vec<&'static str> {
+    version::common_features(hello.features.iter().map(String::as_str))
+}
+
+fn welcome(gateway: &Gateway, session: &Session, hello: &wire::Hello) -> Bytes {
+    frame::encode(&frame::bare(What::Welcome(wire::Welcome {
+        server_time_ms: clock::unix_ms(),
+        session: Bytes::copy_from_slice(session.id().as_bytes()),
+        user: Bytes::copy_from_slice(session.user().as_bytes()),
+        features: features(hello).into_iter().map(str::to_owned).collect(),
+        dictionaries: compression::DICTIONARIES.iter().map(|d| d.version.number()).collect(),
+        body_bytes_max: u32::try_from(limits::BODY_BYTES_MAX).unwrap_or(u32::MAX),
+        streams_max: gateway.config.gateway.streams_max.to_u32(),
+        token_expires_ms: session.token_expires_ms(),
+    })))
+}
+
+/// Reads the control stream to its end; says with which code the session ends.
+async fn read(gateway: &Gateway, session: &Session, incoming: &mut Incoming) -> Code {
+    loop {
+        match incoming.next().await {
+            Ok((_, What::Refresh(refresh))) => {
+                let answer = match refreshed(gateway, session, &refresh.token) {
+                    Ok(identity) => frame::encode(&frame::bare(What::Token(wire::Token {
+                        token: String::new(),
+                        expires_ms: identity.expires_ms(),
+                    }))),
+                    Err(rejection) => {
+                        metrics::refused(translate::code(&rejection));
+                        translate::refusal(&rejection, 0)
+                    }
+                };
+                session.queue().put_control(answer);
+            }
+            Ok((_, what)) => {
+                let text =
+                    format!("{} has no place on the control stream", dispatch::name_of(&what));
+                metrics::refused(Code::Unexpected);
+                session.queue().put_control(translate::refusal_of(Code::Unexpected, text));
+                return Code::ProtocolViolation;
+            }
+            Err(End::Broken(error)) => {
+                let code = stream::broken_code(&error);
+                metrics::refused(code);
+                session.queue().put_control(translate::refusal_of(code, error.to_string()));
+                return Code::ProtocolViolation;
+            }
+            Err(End::Finished | End::Gone) => return Code::Ok,
+        }
+    }
+}
+
+fn refreshed(gateway: &Gateway, session: &Session, token: &str) -> Result<Identity, Rejection> {
+    let identity = gateway.tokens.verify(token)?;
+    if session.refresh(&identity) {
+        return Ok(identity);
+    }
+    Err(Rejection::TokenInvalid { problem: "it is another user's or device's" })
+}
+
+/// Applies the receipts that a Hello carries; those that are not allowed are left out.
+fn spawn_receipts(gateway: &Arc<Gateway>, session: &Arc<Session>, receipts: Vec<wire::OwnReceipt>) {
+    if receipts.is_empty() {
+        return;
+    }
+    let (gateway, user) = (Arc::clone(gateway), session.user());
+    let tasks = gateway.tasks.clone();
+    tasks.spawn(async move {
+        for own in receipts {
+            let Some(id) = ConversationId::from_slice(&own.conversation) else { continue };
+            let Ok(Receipt { delivered, read }) = translate::receipt(own.delivered, own.read)
+            else {
+                continue;
+            };
+            if let Ok(Some(cell)) = gateway.conversation(id).await
+                && cell.with(|c| c.visible_to(user).is_ok()).unwrap_or(false)
+            {
+                gateway.receipts.raise(&cell, user, Receipt { delivered, read });
+            }
+        }
+    });
+}

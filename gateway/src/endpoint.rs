@@ -1,0 +1,144 @@
+//! The QUIC endpoint: sockets, TLS, and every window, count and buffer of quinn,
+//! whose defaults are not for a public server.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use parking_lot::RwLock;
+use petrel_proto::version::ALPN;
+use quinn::crypto::rustls::QuicServerConfig;
+use quinn::{EndpointConfig, ServerConfig, TokioRuntime, TransportConfig, VarInt};
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerSessionMemoryCache,
+};
+use rustls::sign::CertifiedKey;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::config::Config;
+use crate::connection::STREAMS_BEFORE_SIGN_IN;
+use crate::keys::{self, Certificate};
+
+/// Bytes that a peer may send on one stream before we have read them.
+const STREAM_WINDOW: u32 = 96 * 1024;
+/// Bytes that a peer may send on all streams before we have read them.
+pub(crate) const RECEIVE_WINDOW: u64 = 128 * 1024;
+/// Bytes that we keep for a peer until it has acknowledged them.
+pub(crate) const SEND_WINDOW: u64 = 192 * 1024;
+/// What a connection takes besides: quinn's state, our tasks and tables, with streams open.
+pub(crate) const STATE_BYTES: u64 = 64 * 1024;
+/// Bytes of the handshake that may be out of order.
+const CRYPTO_BUFFER: usize = 16 * 1024;
+/// Connection attempts that wait to be taken up.
+const INCOMING_MAX: usize = 4_096;
+/// Bytes that one of them may send meanwhile, and all together.
+const INCOMING_BUFFER: u64 = 64 * 1024;
+const INCOMING_BUFFER_TOTAL: u64 = 16 * 1024 * 1024;
+/// The kernel's buffers for the socket; it may give less.
+const SOCKET_BUFFER: usize = 8 * 1024 * 1024;
+/// What is assumed before the first measurement, instead of 333 ms (RFC 9002 §6.2.2).
+const INITIAL_RTT: Duration = Duration::from_millis(100);
+
+/// The certificate in use; new connections get the newest.
+#[derive(Debug)]
+pub(crate) struct CurrentCertificate(RwLock<Arc<CertifiedKey>>);
+
+impl CurrentCertificate {
+    /// Begins with this one.
+    pub(crate) fn new(certificate: &Certificate) -> Self {
+        Self(RwLock::new(Arc::clone(&certificate.key)))
+    }
+
+    /// Replaces it.
+    pub(crate) fn set(&self, certificate: &Certificate) {
+        *self.0.write() = Arc::clone(&certificate.key);
+    }
+}
+
+impl ResolvesServerCert for CurrentCertificate {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0.read()))
+    }
+}
+
+/// Opens the endpoint.
+///
+/// # Errors
+/// If the address cannot be bound; the text names the setting.
+pub(crate) fn open(
+    config: &Config,
+    certificate: Arc<CurrentCertificate>,
+) -> Result<quinn::Endpoint> {
+    let listen = config.gateway.listen;
+    let socket = socket(listen)
+        .with_context(|| format!("gateway.listen: cannot use UDP address {listen}"))?;
+    let mut endpoint = EndpointConfig::default();
+    endpoint.supported_versions(vec![1]);
+    quinn::Endpoint::new(
+        endpoint,
+        Some(server_config(config, certificate)?),
+        socket,
+        Arc::new(TokioRuntime),
+    )
+    .context("cannot start the QUIC endpoint")
+}
+
+fn socket(listen: SocketAddr) -> std::io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(listen), Type::DGRAM, Some(Protocol::UDP))?;
+    for set in [Socket::set_recv_buffer_size, Socket::set_send_buffer_size] {
+        if let Err(error) = set(&socket, SOCKET_BUFFER) {
+            tracing::warn!(%error, "the kernel refuses a larger UDP buffer");
+        }
+    }
+    socket.bind(&listen.into())?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+fn server_config(config: &Config, certificate: Arc<CurrentCertificate>) -> Result<ServerConfig> {
+    let mut tls = rustls::ServerConfig::builder_with_provider(Arc::new(keys::provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .context("TLS 1.3 is not available")?
+        .with_no_client_auth()
+        .with_cert_resolver(certificate);
+    tls.alpn_protocols = vec![ALPN.to_vec()];
+    // Early data stays off until its replay gate exists. The stateful store is
+    // what it will need (rustls takes early data from no other).
+    tls.max_early_data_size = 0;
+    tls.send_tls13_tickets = 1;
+    tls.session_storage = match config.gateway.tls_sessions.to_usize() {
+        0 => Arc::new(NoServerSessionStorage {}),
+        sessions => ServerSessionMemoryCache::new(sessions),
+    };
+    let quic = QuicServerConfig::try_from(tls).context("TLS for QUIC is not available")?;
+    let mut server = ServerConfig::with_crypto(Arc::new(quic));
+    server
+        .transport_config(Arc::new(transport(config)?))
+        .max_incoming(INCOMING_MAX)
+        .incoming_buffer_size(INCOMING_BUFFER)
+        .incoming_buffer_size_total(INCOMING_BUFFER_TOTAL);
+    Ok(server)
+}
+
+fn transport(config: &Config) -> Result<TransportConfig> {
+    let mut transport = TransportConfig::default();
+    let idle = config.gateway.idle_timeout.duration();
+    transport
+        .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_BEFORE_SIGN_IN))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+        .receive_window(VarInt::from_u64(RECEIVE_WINDOW)?)
+        .send_window(SEND_WINDOW)
+        .send_fairness(false)
+        .max_idle_timeout(Some(idle.try_into().context("gateway.idle_timeout")?))
+        .keep_alive_interval(None)
+        .initial_rtt(INITIAL_RTT)
+        .crypto_buffer_size(CRYPTO_BUFFER)
+        .allow_spin(false)
+        .datagram_receive_buffer_size(None)
+        .datagram_send_buffer_size(0)
+        .mtu_discovery_config(None)
+        .enable_segmentation_offload(false);
+    Ok(transport)
+}

@@ -1,0 +1,307 @@
+//! After the commit: entries to the members' sessions here, answers to the
+//! senders. Each entry is encoded once; its bytes are shared.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use petrel_core::conversation::{Conversation, Ready};
+use petrel_core::entry::Entry;
+use petrel_core::error::Rejection;
+use petrel_core::id::{RightsVersion, Seq};
+use petrel_core::limits;
+use petrel_core::store::{Append, Page};
+use petrel_storage::writer::{Commits, Pending, Settled};
+
+use crate::clock;
+use crate::conversation_table::Cell;
+use crate::gateway::Gateway;
+use crate::send_order::SendOrder;
+use crate::send_queue::{Delivery, Put};
+use crate::session::Session;
+use crate::{metrics, translate};
+
+/// Where a send came from, and so where its answer goes.
+#[derive(Clone, Debug)]
+pub(crate) struct Origin {
+    /// The session.
+    pub session: Arc<Session>,
+    /// Which of its streams in that conversation.
+    pub generation: u64,
+    /// The send's number there.
+    pub number: u64,
+    /// The stream's order of sends.
+    pub order: Arc<SendOrder>,
+}
+
+/// What travels with a message through the writer.
+#[derive(Clone, Debug)]
+pub(crate) struct Tag {
+    /// The conversation; kept in memory while a message is under way.
+    pub cell: Arc<Cell>,
+}
+
+/// How long loading a conversation again may take before its messages are refused as retryable.
+const JUDGE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Between two tries of a repair while the store does not answer.
+const REPAIR_RETRY: Duration = Duration::from_millis(200);
+
+/// The gateway's side of the writers.
+#[derive(Debug)]
+pub(crate) struct Fanout {
+    gateway: std::sync::Weak<Gateway>,
+}
+
+impl Fanout {
+    /// Of this gateway.
+    pub(crate) fn new(gateway: std::sync::Weak<Gateway>) -> Self {
+        Self { gateway }
+    }
+}
+
+#[async_trait]
+impl Commits<Tag> for Fanout {
+    fn preview(&self, append: &Append, tag: &Tag) {
+        if let Some(gateway) = self.gateway.upgrade() {
+            gateway.preview(append, &tag.cell);
+        }
+    }
+
+    fn settled(&self, settled: std::vec::Drain<'_, Settled<Tag>>) {
+        let Some(gateway) = self.gateway.upgrade() else { return };
+        for one in settled {
+            gateway.settle(one);
+        }
+    }
+
+    async fn judge_again(&self, stale: &[Pending<Tag>]) -> Vec<Result<RightsVersion, Rejection>> {
+        let Some(gateway) = self.gateway.upgrade() else {
+            return stale.iter().map(|_| Err(Rejection::GoingAway)).collect();
+        };
+        let mut reloaded: Vec<(&Arc<Cell>, bool)> = Vec::new();
+        let mut judged = Vec::with_capacity(stale.len());
+        for pending in stale {
+            let cell = &pending.tag.cell;
+            let known = reloaded.iter().find(|(c, _)| c.id() == cell.id()).map(|(_, ok)| *ok);
+            let fresh = match known {
+                Some(fresh) => fresh,
+                None => {
+                    let loading = gateway.reload(cell);
+                    let fresh = tokio::time::timeout(JUDGE_TIMEOUT, loading).await.unwrap_or(false);
+                    reloaded.push((cell, fresh));
+                    fresh
+                }
+            };
+            judged.push(if fresh {
+                let Append { sender, id, .. } = pending.append;
+                cell.with(|c| c.admit(sender, id, clock::unix_ms()))
+                    .unwrap_or(Err(Rejection::NotFound))
+            } else {
+                Err(Rejection::Unavailable)
+            });
+        }
+        judged
+    }
+}
+
+impl Gateway {
+    /// Takes the answer to one message.
+    fn settle(self: &Arc<Self>, settled: Settled<Tag>) {
+        let Settled { append, tag, outcome } = settled;
+        let cell = tag.cell;
+        let stored = match outcome {
+            Ok(stored) => stored,
+            Err(rejection) => {
+                let origins = cell.with(|c| c.end(append.sender, append.id)).unwrap_or_default();
+                for origin in &origins {
+                    origin.refuse(cell.id(), &rejection);
+                }
+                return;
+            }
+        };
+        let entry = Entry {
+            conversation: append.conversation,
+            placed: stored.placed,
+            id: append.id,
+            sender: append.sender,
+            kind: append.kind.number(),
+            encoding: append.encoding,
+            body: append.body,
+        };
+        let mut locked = cell.lock();
+        let Some(conversation) = locked.as_mut() else { return };
+        let origins = conversation.end(append.sender, append.id);
+        let offered = conversation.offer(entry, origins);
+        if let Some(answered) = offered.answered {
+            for origin in &answered.origins {
+                let ack = translate::ack(origin.number, &answered.entry);
+                origin.session.queue().put_beside(cell.id(), origin.generation, ack);
+            }
+        }
+        self.hand_out(conversation, offered.ready);
+        drop(locked);
+        if offered.repair {
+            self.spawn_repair(cell);
+        }
+    }
+
+    /// Gives entries whose turn has come to the members' sessions, in order. The conversation is locked.
+    fn hand_out(&self, conversation: &Conversation<Origin>, ready: Vec<Ready<Origin>>) {
+        let now_s = clock::coarse_s();
+        for Ready { entry, origins } in ready {
+            let seq = entry.placed.seq;
+            let push = translate::push(&entry);
+            let mut delivered = 0u64;
+            for user in conversation.readers(seq) {
+                self.sessions.for_each(user, |session| {
+                    let ack = origins
+                        .iter()
+                        .find(|o| Arc::ptr_eq(&o.session, session))
+                        .map(|o| (o.generation, translate::ack(o.number, &entry)));
+                    let delivery =
+                        Delivery { conversation: entry.conversation, seq, push: &push, ack };
+                    let put = session.queue().deliver(delivery, now_s, |after| {
+                        self.attach_frame(conversation, session, after)
+                    });
+                    if put == Put::Hint {
+                        self.send_hint(session, conversation);
+                    }
+                    delivered += 1;
+                });
+            }
+            metrics::get().deliveries.increment(delivered);
+        }
+    }
+
+    fn preview(&self, append: &Append, cell: &Arc<Cell>) {
+        let locked = cell.lock();
+        let Some(conversation) = locked.as_ref() else { return };
+        let handles: usize = conversation.members().map(|u| self.sessions.count(u)).sum();
+        if handles > limits::PREVIEW_HANDLES_MAX {
+            return;
+        }
+        let frame = translate::preview(append);
+        let (now_s, next) = (clock::coarse_s(), conversation.next());
+        let own = conversation.origins(append.sender, append.id);
+        for user in conversation.members() {
+            self.sessions.for_each(user, |session| {
+                let is_origin = own.iter().any(|o| Arc::ptr_eq(&o.session, session));
+                if session.wants_previews() && !is_origin {
+                    let attach = |after| self.attach_frame(conversation, session, after);
+                    session.queue().put_ephemeral(cell.id(), &frame, now_s, Some((next, attach)));
+                }
+            });
+        }
+        metrics::get().previews.increment(1);
+    }
+
+    /// The first frame of a stream that the server opens.
+    fn attach_frame(
+        &self,
+        conversation: &Conversation<Origin>,
+        session: &Session,
+        after: Seq,
+    ) -> Bytes {
+        translate::attach(&translate::AttachAnswer {
+            conversation: conversation.id(),
+            peer: conversation.peer_of(session.user()),
+            after,
+            head: conversation.next().previous(),
+            count: conversation.count(),
+            receipts: conversation.receipts(),
+        })
+    }
+
+    /// Tells a session without a stream that there is something in a conversation.
+    pub(crate) fn hint(&self, session: &Session, id: petrel_core::id::ConversationId) {
+        if let Some(cell) = self.conversations.cached(id) {
+            cell.with(|conversation| self.send_hint(session, conversation));
+        }
+    }
+
+    fn send_hint(&self, session: &Session, conversation: &Conversation<Origin>) {
+        let head = conversation.next().previous();
+        let peer = conversation.peer_of(session.user());
+        session.queue().put_control(translate::hint(conversation.id(), head, peer));
+    }
+
+    /// Takes over members and rights as they are in the store now. `false` if it did not answer.
+    pub(crate) async fn reload(&self, cell: &Cell) -> bool {
+        match self.store.conversation(cell.id()).await {
+            Ok(Some(record)) => {
+                cell.with(|c| c.refresh(record));
+                true
+            }
+            Ok(None) => true,
+            Err(error) => {
+                tracing::warn!(%error, "a conversation cannot be loaded again");
+                false
+            }
+        }
+    }
+
+    /// Reads what keeps entries from being handed out (one repair per conversation at a time).
+    fn spawn_repair(self: &Arc<Self>, cell: Arc<Cell>) {
+        metrics::get().repairs.increment(1);
+        let gateway = Arc::clone(self);
+        self.tasks.spawn(async move {
+            while !gateway.stopping.is_cancelled() {
+                let progress = gateway.repair_round(&cell).await;
+                let again = cell.with(|conversation| {
+                    let (ready, again) = conversation.repaired();
+                    gateway.hand_out(conversation, ready);
+                    again
+                });
+                if again != Some(true) {
+                    return;
+                }
+                if !progress {
+                    tokio::time::sleep(REPAIR_RETRY).await;
+                }
+            }
+        });
+    }
+
+    async fn repair_round(&self, cell: &Arc<Cell>) -> bool {
+        if !self.reload(cell).await {
+            return false;
+        }
+        let Some((from, to)) = cell.with(|c| c.hole()).flatten() else { return true };
+        let page = Page {
+            from,
+            to,
+            entries_max: limits::PAGE_ENTRIES_MAX,
+            bytes_max: limits::PAGE_BYTES_MAX,
+            newest: false,
+        };
+        match self.store.entries(cell.id(), page).await {
+            Ok(entries) => {
+                cell.with(|conversation| {
+                    for entry in entries {
+                        let offered = conversation.offer(entry, Vec::new());
+                        self.hand_out(conversation, offered.ready);
+                    }
+                });
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a hole in a conversation cannot be read");
+                false
+            }
+        }
+    }
+}
+
+impl Origin {
+    /// Answers a send that is not stored.
+    fn refuse(&self, conversation: petrel_core::id::ConversationId, rejection: &Rejection) {
+        let code = translate::code(rejection);
+        metrics::refused(code);
+        if code.is_retryable() {
+            self.order.expect_again(self.number);
+        }
+        let frame = translate::refusal(rejection, self.number);
+        self.session.queue().put_beside(conversation, self.generation, frame);
+    }
+}

@@ -1,0 +1,123 @@
+//! What all of a gateway's tasks share.
+
+use std::sync::{Arc, OnceLock};
+
+use petrel_core::error::Rejection;
+use petrel_core::id::ConversationId;
+use petrel_core::rate::Rate;
+use petrel_core::store::Store;
+use petrel_storage::budget::Budget;
+use petrel_storage::writer::Writers;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::attach::unavailable;
+use crate::auth::Tokens;
+use crate::config::Config;
+use crate::connection::Doors;
+use crate::conversation_table::{Cell, ConversationTable};
+use crate::fanout::Tag;
+use crate::receipts::Receipts;
+use crate::session_table::SessionTable;
+
+/// Rates that every session has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rates {
+    /// Sends.
+    pub sends: Rate,
+    /// Requests.
+    pub requests: Rate,
+}
+
+/// The shared state. Each part has its own owner and lock; this only holds them together.
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    /// The settings.
+    pub config: Config,
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// Room for messages on their way to the store.
+    pub budget: Budget,
+    /// Who is signed in.
+    pub sessions: SessionTable,
+    /// Conversations in memory.
+    pub conversations: ConversationTable,
+    /// Receipts on their way to the store and to other members.
+    pub receipts: Receipts,
+    /// Tokens.
+    pub tokens: Tokens,
+    /// Who may come in, and how often.
+    pub doors: Doors,
+    /// Per session.
+    pub rates: Rates,
+    /// Bounds the pages that are read at once for catching up, and so their memory.
+    pub catch_ups: Semaphore,
+    /// Every task but the writers'.
+    pub tasks: TaskTracker,
+    /// Cancelled when the gateway begins to stop.
+    pub stopping: CancellationToken,
+    writers: OnceLock<Writers<Tag>>,
+}
+
+/// Pages of catch-ups that are read at once.
+const CATCH_UPS_AT_ONCE: usize = 32;
+
+impl Gateway {
+    /// A gateway without its writers, which are set once by [`Self::set_writers`].
+    pub(crate) fn new(
+        config: Config,
+        store: Arc<dyn Store>,
+        budget: Budget,
+        tokens: Tokens,
+    ) -> Self {
+        let m = &config.message;
+        let rates = Rates {
+            sends: Rate::new(m.sends_per_s.to_u32(), m.sends_burst.to_u32()),
+            requests: Rate::new(m.requests_per_s.to_u32(), m.requests_burst.to_u32()),
+        };
+        Self {
+            doors: Doors::new(&config),
+            config,
+            store,
+            budget,
+            sessions: SessionTable::default(),
+            conversations: ConversationTable::default(),
+            receipts: Receipts::default(),
+            tokens,
+            rates,
+            catch_ups: Semaphore::new(CATCH_UPS_AT_ONCE),
+            tasks: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+            writers: OnceLock::new(),
+        }
+    }
+
+    /// Sets the writers, which need the gateway to answer to.
+    pub(crate) fn set_writers(&self, writers: Writers<Tag>) {
+        // Called once, before any port opens.
+        self.writers.set(writers).ok();
+    }
+
+    /// The writers.
+    ///
+    /// # Panics
+    /// Before [`Self::set_writers`], which no task of the gateway runs before.
+    pub(crate) fn writers(&self) -> &Writers<Tag> {
+        self.writers.get().expect("set before any port opens")
+    }
+
+    /// A conversation, from memory or the store.
+    ///
+    /// # Errors
+    /// [`Rejection::Unavailable`] if the store had to be asked and did not answer.
+    pub(crate) async fn conversation(
+        &self,
+        id: ConversationId,
+    ) -> Result<Option<Arc<Cell>>, Rejection> {
+        self.conversations
+            .get(id, self.store.as_ref(), || self.budget.conversation_share())
+            .await
+            .map_err(|error| unavailable(&error))
+    }
+}

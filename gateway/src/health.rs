@@ -1,0 +1,158 @@
+//! What the gateway knows of its own state: the store's durability, asked at the
+//! start and again and again; gauges, taken when somebody looks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::gauge;
+use parking_lot::Mutex;
+use petrel_core::store::Durability;
+use serde::Serialize;
+
+use crate::gateway::Gateway;
+use crate::{clock, metrics as our};
+
+/// Between two looks at the store.
+const INTERVAL: Duration = Duration::from_secs(2);
+/// Sessions whose connection is sampled at one look, at the most.
+const SAMPLED_MAX: usize = 256;
+
+/// What `/readyz` says of the store.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct StorageHealth {
+    /// Whether it answered the last look.
+    pub reachable: bool,
+    /// Whether it says that its commits survive a power cut.
+    pub durable: bool,
+    /// Its settings, in its own words.
+    pub settings: Vec<(String, String)>,
+    /// What went wrong at the last look.
+    pub error: Option<String>,
+}
+
+/// The state.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    storage: Mutex<StorageHealth>,
+}
+
+impl Health {
+    /// What is known of the store.
+    pub(crate) fn storage(&self) -> StorageHealth {
+        self.storage.lock().clone()
+    }
+
+    /// Takes what the store said.
+    pub(crate) fn set_storage(&self, said: Result<Durability, String>) {
+        let mut storage = self.storage.lock();
+        match said {
+            Ok(Durability { durable, settings }) => {
+                if !durable && (storage.durable || !storage.reachable) {
+                    tracing::error!(
+                        ?settings,
+                        "the database does not make commits durable: acknowledged messages can be lost"
+                    );
+                }
+                *storage = StorageHealth { reachable: true, durable, settings, error: None };
+            }
+            Err(error) => {
+                storage.reachable = false;
+                storage.error = Some(error);
+            }
+        }
+    }
+
+    /// Sets the gauges that are only worth taking when somebody looks.
+    pub(crate) fn sample_gauges(&self, gateway: &Gateway) {
+        let sessions = gateway.sessions.all();
+        let queued: usize = sessions.iter().map(|s| s.queue().bytes()).sum();
+        let as_gauge = |n: usize| u32::try_from(n).map_or(f64::from(u32::MAX), f64::from);
+        gauge!("petrel_gateway_sessions").set(as_gauge(sessions.len()));
+        gauge!("petrel_gateway_connections").set(as_gauge(gateway.doors.connections()));
+        gauge!("petrel_gateway_connections_max")
+            .set(as_gauge(gateway.config.gateway.connections_max.to_usize()));
+        gauge!("petrel_gateway_conversations").set(as_gauge(gateway.conversations.len()));
+        gauge!("petrel_gateway_receipts_waiting").set(as_gauge(gateway.receipts.waiting()));
+        gauge!("petrel_gateway_send_queue_bytes").set(as_gauge(queued));
+        let draining = gateway.stopping.is_cancelled();
+        gauge!("petrel_gateway_draining").set(f64::from(u8::from(draining)));
+        let (mut received, mut sent) = (0u64, 0u64);
+        for (n, session) in sessions.iter().enumerate() {
+            let stats = session.connection().stats();
+            received += stats.udp_rx.bytes;
+            sent += stats.udp_tx.bytes;
+            if n < SAMPLED_MAX {
+                our::get().rtt.record(stats.path.rtt);
+                let packets = stats.path.sent_packets.max(1);
+                our::get().loss.record(stats.path.lost_packets as f64 / packets as f64);
+            }
+        }
+        our::get().udp_rx_bytes.set(received as f64);
+        our::get().udp_tx_bytes.set(sent as f64);
+    }
+}
+
+/// Looks at the store until the gateway stops.
+pub(crate) async fn watch(gateway: Arc<Gateway>, health: Arc<Health>) {
+    let mut interval = tokio::time::interval(INTERVAL);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let looking = async {
+        loop {
+            interval.tick().await;
+            let said = gateway.store.durability().await;
+            health.set_storage(said.map_err(|error| error.to_string()));
+        }
+    };
+    gateway.stopping.run_until_cancelled(looking).await;
+}
+
+/// How often sessions and conversations are looked through.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+/// So long after the end of its token a session is ended.
+const EXPIRED_GRACE_MS: u64 = 60_000;
+
+/// Sees to what is idle and what expires, until the gateway stops.
+pub(crate) async fn keep_house(
+    gateway: Arc<Gateway>,
+    metrics: metrics_exporter_prometheus::PrometheusHandle,
+) {
+    let mut interval = tokio::time::interval(HOUSEKEEPING);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let keeping = async {
+        loop {
+            interval.tick().await;
+            round(&gateway);
+            metrics.run_upkeep();
+        }
+    };
+    gateway.stopping.run_until_cancelled(keeping).await;
+}
+
+fn round(gateway: &Gateway) {
+    use petrel_proto::code::Code;
+    use petrel_proto::wire::{RefreshDue, frame::What};
+    let (now_ms, now_s) = (clock::unix_ms(), clock::coarse_s());
+    let seconds = |ms: u64| u32::try_from(ms / 1000).unwrap_or(u32::MAX);
+    let stream_idle = seconds(gateway.config.gateway.stream_idle.0);
+    for session in gateway.sessions.all() {
+        let expires_ms = session.token_expires_ms();
+        if session.refresh_is_due(now_ms) {
+            let frame = petrel_proto::frame::bare(What::RefreshDue(RefreshDue {}));
+            session.queue().put_control(petrel_proto::frame::encode(&frame));
+        }
+        if now_ms >= expires_ms {
+            session.queue().suspend(true);
+        }
+        if now_ms >= expires_ms + EXPIRED_GRACE_MS {
+            session.queue().end(Code::Reauthenticate);
+        }
+        session.queue().finish_idle(now_s.saturating_sub(stream_idle));
+    }
+    let message = &gateway.config.message;
+    let idle = if gateway.conversations.len() > message.conversations_cached_max.to_usize() {
+        1
+    } else {
+        seconds(message.conversation_idle.0)
+    };
+    gateway.conversations.forget_idle(now_s.saturating_sub(idle));
+}

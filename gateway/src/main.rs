@@ -1,0 +1,20 @@
+//! `petrel`: serves by default; `chat`, `admin seed`.
+
+mod command;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let arguments = command::Arguments::parse();
+    match command::run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            use std::io::Write as _;
+            // With the error stream gone there is nobody to tell.
+            writeln!(std::io::stderr(), "petrel: {error:#}").ok();
+            ExitCode::FAILURE
+        }
+    }
+}

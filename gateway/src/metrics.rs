@@ -1,0 +1,227 @@
+//! The gateway's metrics: names, help, bucket edges, one function or handle per
+//! event. Names follow Prometheus' rules; labels come from enums only.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Histogram, Unit, counter, gauge, histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use petrel_proto::code::Code;
+use quinn::ConnectionError;
+
+/// Upper edges of buckets for spans of time, in seconds; among them the goals.
+const SECONDS: &[f64] = &[
+    0.0001, 0.0002, 0.0004, 0.0006, 0.0009, 0.0012, 0.0018, 0.0025, 0.004, 0.006, 0.01, 0.02,
+    0.035, 0.05, 0.058, 0.065, 0.075, 0.09, 0.1, 0.15, 0.17, 0.2, 0.33, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+/// Upper edges of buckets for numbers of messages.
+const MESSAGES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+/// Upper edges of buckets for shares.
+const RATIOS: &[f64] = &[0.0, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0];
+
+/// Handles that are looked up once.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    /// Streams accepted.
+    pub streams: Counter,
+    /// Entries put into sessions' queues.
+    pub deliveries: Counter,
+    /// Messages shown before they were stored.
+    pub previews: Counter,
+    /// Attaches that had entries to catch up with.
+    pub resumes: Counter,
+    /// Attaches whose cursor was of another history.
+    pub resets: Counter,
+    /// Slots that were filled from the store.
+    pub catch_ups: Counter,
+    /// Holes in the order of a conversation that were read from the store.
+    pub repairs: Counter,
+    /// Sends that joined the same message under way.
+    pub joined: Counter,
+    /// Hints for want of a stream.
+    pub hints: Counter,
+    /// Receipts that found no room to wait in.
+    pub receipts_overflows: Counter,
+    /// Receipts that the store did not take.
+    pub receipts_lost: Counter,
+    /// Bytes of bodies, decoded.
+    pub body_decoded_bytes: Counter,
+    /// Bytes of bodies, as stored.
+    pub body_encoded_bytes: Counter,
+    /// From the first packet to the end of the handshake.
+    pub handshake: Histogram,
+    /// From a decoded Send to its permit.
+    pub decode_to_permit: Histogram,
+    /// Round-trip times, sampled.
+    pub rtt: Histogram,
+    /// Share of packets lost, sampled.
+    pub loss: Histogram,
+    /// UDP payload received by connections that were sampled.
+    pub udp_rx_bytes: Gauge,
+    /// UDP payload sent by connections that were sampled.
+    pub udp_tx_bytes: Gauge,
+}
+
+/// The handles.
+pub(crate) fn get() -> &'static Metrics {
+    static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
+        streams: counter!("petrel_gateway_streams_total"),
+        deliveries: counter!("petrel_gateway_deliveries_total"),
+        previews: counter!("petrel_gateway_previews_total"),
+        resumes: counter!("petrel_gateway_resumes_total"),
+        resets: counter!("petrel_gateway_resets_total"),
+        catch_ups: counter!("petrel_gateway_catch_ups_total"),
+        repairs: counter!("petrel_gateway_repairs_total"),
+        joined: counter!("petrel_gateway_sends_joined_total"),
+        hints: counter!("petrel_gateway_hints_total"),
+        receipts_overflows: counter!("petrel_gateway_receipts_overflows_total"),
+        receipts_lost: counter!("petrel_gateway_receipts_lost_total"),
+        body_decoded_bytes: counter!("petrel_gateway_body_decoded_bytes_total"),
+        body_encoded_bytes: counter!("petrel_gateway_body_encoded_bytes_total"),
+        handshake: histogram!("petrel_gateway_handshake_seconds"),
+        decode_to_permit: histogram!("petrel_gateway_decode_to_permit_seconds"),
+        rtt: histogram!("petrel_quic_rtt_seconds"),
+        loss: histogram!("petrel_quic_packets_lost_ratio"),
+        udp_rx_bytes: gauge!("petrel_quic_udp_received_bytes"),
+        udp_tx_bytes: gauge!("petrel_quic_udp_sent_bytes"),
+    });
+    &METRICS
+}
+
+/// A refusal was sent.
+pub(crate) fn refused(code: Code) {
+    counter!("petrel_gateway_refusals_total", "code" => code.label()).increment(1);
+}
+
+/// Somebody signed in, or was refused.
+pub(crate) fn sign_in(refusal: Option<Code>) {
+    let result = refusal.map_or("ok", Code::label);
+    counter!("petrel_gateway_sign_ins_total", "result" => result).increment(1);
+}
+
+/// A connection attempt was turned away or did not come about.
+pub(crate) fn connection_refused(reason: &'static str) {
+    counter!("petrel_gateway_connections_refused_total", "reason" => reason).increment(1);
+}
+
+/// A connection ended.
+pub(crate) fn connection_closed(reason: Option<&ConnectionError>) {
+    let reason = match reason {
+        None | Some(ConnectionError::LocallyClosed) => "here",
+        Some(ConnectionError::ApplicationClosed(_)) => "client",
+        Some(ConnectionError::TimedOut) => "silence",
+        Some(ConnectionError::Reset) => "reset",
+        Some(_) => "transport",
+    };
+    counter!("petrel_gateway_connections_closed_total", "reason" => reason).increment(1);
+}
+
+/// A request was served.
+pub(crate) fn request(name: &'static str, took: Duration) {
+    histogram!("petrel_gateway_request_seconds", "request" => name).record(took);
+}
+
+/// A panic was caught by the hook.
+pub(crate) fn panicked() {
+    counter!("petrel_process_panics_total").increment(1);
+}
+
+/// Installs the recorder for the whole process.
+///
+/// # Errors
+/// If one is installed already.
+pub(crate) fn install() -> anyhow::Result<PrometheusHandle> {
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS)?
+        .set_buckets_for_metric(Matcher::Suffix("_messages".to_owned()), MESSAGES)?
+        .set_buckets_for_metric(Matcher::Suffix("_ratio".to_owned()), RATIOS)?
+        .install_recorder()?;
+    describe();
+    petrel_storage::writer::describe();
+    gauge!("petrel_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    get();
+    Ok(handle)
+}
+
+fn describe() {
+    use metrics::{describe_counter, describe_gauge, describe_histogram};
+    for (name, help) in [
+        ("petrel_gateway_streams_total", "Streams that clients opened."),
+        (
+            "petrel_gateway_deliveries_total",
+            "Entries put into sessions' queues after their commit.",
+        ),
+        ("petrel_gateway_previews_total", "Messages shown before they were stored."),
+        ("petrel_gateway_resumes_total", "Attaches that had entries to catch up with."),
+        ("petrel_gateway_resets_total", "Attaches whose cursor was of another history."),
+        (
+            "petrel_gateway_catch_ups_total",
+            "Streams that were fed from the store until they were live again.",
+        ),
+        (
+            "petrel_gateway_repairs_total",
+            "Times that a conversation's missing entries or members were read from the store.",
+        ),
+        ("petrel_gateway_sends_joined_total", "Sends that joined the same message on its way."),
+        ("petrel_gateway_hints_total", "Hints given for want of stream credit."),
+        ("petrel_gateway_receipts_overflows_total", "Receipts that found the waiting table full."),
+        ("petrel_gateway_receipts_lost_total", "Receipts that the store did not take."),
+        ("petrel_gateway_refusals_total", "Refusals sent, by code."),
+        ("petrel_gateway_sign_ins_total", "Sign-ins, by result."),
+        (
+            "petrel_gateway_connections_refused_total",
+            "Connection attempts that did not become connections.",
+        ),
+        ("petrel_gateway_connections_closed_total", "Connections that ended, by who ended them."),
+        ("petrel_process_panics_total", "Panics caught by the hook."),
+    ] {
+        describe_counter!(name, help);
+    }
+    for (name, help) in [
+        ("petrel_gateway_body_decoded_bytes_total", "Bytes of accepted bodies before compression."),
+        (
+            "petrel_gateway_body_encoded_bytes_total",
+            "Bytes of accepted bodies as they are stored and pushed.",
+        ),
+    ] {
+        describe_counter!(name, Unit::Bytes, help);
+    }
+    for (name, help) in [
+        ("petrel_gateway_connections", "Connections that live."),
+        ("petrel_gateway_connections_max", "Connections at once, at the most."),
+        ("petrel_gateway_sessions", "Sessions signed in."),
+        ("petrel_gateway_conversations", "Conversations in memory."),
+        ("petrel_gateway_receipts_waiting", "Receipts waiting to be passed on."),
+        ("petrel_gateway_send_queue_bytes", "Bytes waiting in all sessions' queues."),
+        ("petrel_gateway_draining", "1 while the gateway is stopping."),
+        ("petrel_build_info", "Always 1; the version is its label."),
+        (
+            "petrel_quic_udp_received_bytes",
+            "UDP payload received by the connections that live now.",
+        ),
+        ("petrel_quic_udp_sent_bytes", "UDP payload sent by the connections that live now."),
+        (
+            "petrel_gateway_certificate_expiry_timestamp_seconds",
+            "When the certificate in use ends.",
+        ),
+    ] {
+        describe_gauge!(name, help);
+    }
+    for (name, help) in [
+        ("petrel_gateway_handshake_seconds", "From the first packet to the end of the handshake."),
+        (
+            "petrel_gateway_decode_to_permit_seconds",
+            "From a decoded Send to its room in the channel.",
+        ),
+        (
+            "petrel_gateway_commit_to_write_seconds",
+            "From a commit to the entry's being written to a stream.",
+        ),
+        ("petrel_gateway_send_to_ack_seconds", "From a decoded Send to its Ack's being queued."),
+        ("petrel_gateway_request_seconds", "Requests, by name."),
+        ("petrel_quic_rtt_seconds", "Round-trip time of connections, sampled."),
+        ("petrel_quic_packets_lost_ratio", "Share of packets lost per connection, sampled."),
+    ] {
+        describe_histogram!(name, help);
+    }
+}

@@ -1,0 +1,517 @@
+//! What waits to be written to one session: bounded in bytes, one slot per
+//! conversation, so that a conversation whose stream is blocked holds up no other.
+//!
+//! A slot knows the next seq that its stream gets. While it is *live*, committed
+//! entries are put in as they come. When there is no room it falls *behind*:
+//! nothing is put in any more, and once its stream has drained, it catches up
+//! from the store, from the seq where it stopped (`attach.rs`). The fan-out never
+//! waits, and nobody but the slow reader notices.
+
+use bytes::Bytes;
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+use petrel_core::id::{ConversationId, Seq};
+use petrel_proto::code::Code;
+use quinn::SendStream;
+use rustc_hash::FxHashMap;
+use tokio::sync::Notify;
+
+/// Bytes of one frame's bookkeeping, counted with its own.
+const FRAME_OVERHEAD: usize = 64;
+
+/// Whose turn it is to feed a slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Mode {
+    /// Committed entries are put in as they come.
+    Live,
+    /// Entries were left out; nobody reads them from the store yet.
+    Behind,
+    /// Somebody reads from the store what is missing.
+    CatchingUp,
+}
+
+#[derive(Debug)]
+struct Slot {
+    /// Tells this stream from those of the same conversation before it.
+    generation: u64,
+    /// A stream that the client opened, until the writer takes it.
+    stream: Option<SendStream>,
+    mode: Mode,
+    next: Seq,
+    frames: Vec<Bytes>,
+    /// Of `frames`, and of what the writer took and has not written.
+    bytes: usize,
+    dirty: bool,
+    finish: bool,
+    used_s: u32,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    slots: FxHashMap<ConversationId, Slot>,
+    dirty: Vec<ConversationId>,
+    control: Vec<Bytes>,
+    bytes: usize,
+    generations: u64,
+    suspended: bool,
+    ended: Option<Code>,
+}
+
+/// The queue of one session.
+#[derive(Debug)]
+pub(crate) struct SendQueue {
+    state: Mutex<State>,
+    bytes_max: usize,
+    slots_max: usize,
+    writer: AtomicWaker,
+    room: Notify,
+}
+
+/// What the writer takes at once.
+#[derive(Debug, Default)]
+pub(crate) struct Taken {
+    /// Frames of the control stream.
+    pub control: Vec<Bytes>,
+    /// Frames of conversations.
+    pub slots: Vec<TakenSlot>,
+    /// The session is over.
+    pub ended: Option<Code>,
+}
+
+/// What the writer takes of one conversation.
+#[derive(Debug)]
+pub(crate) struct TakenSlot {
+    /// Which.
+    pub conversation: ConversationId,
+    /// Of which of its streams.
+    pub generation: u64,
+    /// The stream, when the client has just opened it.
+    pub stream: Option<SendStream>,
+    /// What to write, in order.
+    pub frames: Vec<Bytes>,
+    /// Finish the stream after that.
+    pub finish: bool,
+}
+
+/// A committed entry on its way to one session.
+#[derive(Debug)]
+pub(crate) struct Delivery<'a> {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// The entry's place.
+    pub seq: Seq,
+    /// The Push, encoded.
+    pub push: &'a Bytes,
+    /// For the stream that sent it: its generation, and the Ack that stands for the Push.
+    pub ack: Option<(u64, Bytes)>,
+}
+
+/// What became of something that was put in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Put {
+    /// It will be written, or the slot will read it from the store.
+    Queued,
+    /// No stream and no room for another slot: tell the client by a hint.
+    Hint,
+}
+
+impl SendQueue {
+    /// An empty queue of at most `bytes_max` bytes (frames and their bookkeeping)
+    /// and `slots_max` conversations.
+    pub(crate) fn new(bytes_max: usize, slots_max: usize) -> Self {
+        Self {
+            state: Mutex::default(),
+            bytes_max,
+            slots_max,
+            writer: AtomicWaker::new(),
+            room: Notify::new(),
+        }
+    }
+
+    /// Puts a committed entry in. `attach` makes the first frame of a stream that
+    /// the server opens, whose pushes start after the given seq.
+    pub(crate) fn deliver(
+        &self,
+        delivery: Delivery<'_>,
+        now_s: u32,
+        attach: impl FnOnce(Seq) -> Bytes,
+    ) -> Put {
+        let mut state = self.state.lock();
+        if state.ended.is_some() {
+            return Put::Queued;
+        }
+        let Delivery { conversation, seq, push, ack } = delivery;
+        if !state.slots.contains_key(&conversation) {
+            if state.slots.len() >= self.slots_max {
+                return Put::Hint;
+            }
+            let first = attach(seq.previous());
+            state.add_slot(conversation, None, seq, Mode::Live, vec![first], now_s);
+        }
+        let (used, suspended) = (state.bytes, state.suspended);
+        let Some(slot) = state.slots.get_mut(&conversation) else {
+            return Put::Queued;
+        };
+        slot.used_s = now_s;
+        let own = ack.filter(|(generation, _)| *generation == slot.generation);
+        if slot.mode == Mode::Live && slot.next == seq {
+            let frame = own.as_ref().map_or(push, |(_, ack)| ack);
+            let fits = used + frame.len() + FRAME_OVERHEAD <= self.bytes_max
+                && slot.bytes + frame.len() + FRAME_OVERHEAD <= self.bytes_max / 2;
+            if fits && !suspended {
+                slot.next = seq.next();
+                let frame = own.map_or_else(|| push.clone(), |(_, ack)| ack);
+                state.put(conversation, frame);
+                drop(state);
+                self.writer.wake();
+                return Put::Queued;
+            }
+            slot.mode = Mode::Behind;
+        }
+        // An answer goes out whatever the state of the pushes: its number is
+        // bounded by what the session may have under way.
+        if let Some((_, ack)) = own {
+            state.put(conversation, ack);
+        } else {
+            state.mark(conversation);
+        }
+        drop(state);
+        self.writer.wake();
+        Put::Queued
+    }
+
+    /// Puts in a frame that has no place in the order of seqs (answers,
+    /// receipts), if that stream is still the conversation's.
+    pub(crate) fn put_beside(&self, conversation: ConversationId, generation: u64, frame: Bytes) {
+        let mut state = self.state.lock();
+        if state.slots.get(&conversation).is_some_and(|s| s.generation == generation) {
+            state.put(conversation, frame);
+            drop(state);
+            self.writer.wake();
+        }
+    }
+
+    /// Puts in a frame that may be left out (a preview, others' receipts): only into
+    /// a live slot with room. With `attach`, a missing slot is made for it; its pushes start at `next`.
+    pub(crate) fn put_ephemeral(
+        &self,
+        conversation: ConversationId,
+        frame: &Bytes,
+        now_s: u32,
+        attach: Option<(Seq, impl FnOnce(Seq) -> Bytes)>,
+    ) {
+        let mut state = self.state.lock();
+        if state.ended.is_some() || state.suspended {
+            return;
+        }
+        let half = self.bytes_max / 2;
+        if state.bytes + frame.len() + FRAME_OVERHEAD > half {
+            return;
+        }
+        if !state.slots.contains_key(&conversation) {
+            let Some((next, attach)) = attach else { return };
+            if state.slots.len() >= self.slots_max {
+                return;
+            }
+            let first = attach(next.previous());
+            state.add_slot(conversation, None, next, Mode::Live, vec![first], now_s);
+        }
+        if state.slots.get(&conversation).is_some_and(|s| s.mode == Mode::Live) {
+            state.put(conversation, frame.clone());
+            drop(state);
+            self.writer.wake();
+        }
+    }
+
+    /// Puts in a frame of the control stream.
+    pub(crate) fn put_control(&self, frame: Bytes) {
+        let mut state = self.state.lock();
+        if state.bytes + frame.len() + FRAME_OVERHEAD <= self.bytes_max {
+            state.bytes += frame.len() + FRAME_OVERHEAD;
+            state.control.push(frame);
+            drop(state);
+            self.writer.wake();
+        }
+    }
+
+    /// A client attached: its stream takes over from any older one. The slot
+    /// catches up from `next` on; its first frames are `first`. Gives back the
+    /// stream's generation.
+    ///
+    /// # Errors
+    /// The stream itself, if the session has too many conversations open.
+    pub(crate) fn attach(
+        &self,
+        conversation: ConversationId,
+        stream: SendStream,
+        next: Seq,
+        first: Vec<Bytes>,
+        now_s: u32,
+    ) -> Result<u64, SendStream> {
+        let mut state = self.state.lock();
+        if state.slots.len() >= self.slots_max && !state.slots.contains_key(&conversation) {
+            return Err(stream);
+        }
+        let left = state.slots.remove(&conversation).map_or(0, |old| old.bytes);
+        state.bytes = state.bytes.saturating_sub(left);
+        let generation =
+            state.add_slot(conversation, Some(stream), next, Mode::CatchingUp, first, now_s);
+        drop(state);
+        self.writer.wake();
+        Ok(generation)
+    }
+
+    /// Puts in what was read from the store; the slot's pushes go on at `next`.
+    /// `false` if the slot is gone.
+    pub(crate) fn put_page(
+        &self,
+        conversation: ConversationId,
+        generation: u64,
+        frames: Vec<Bytes>,
+        next: Seq,
+    ) -> bool {
+        let mut state = self.state.lock();
+        let Some(slot) = state.slots.get_mut(&conversation) else { return false };
+        if slot.generation != generation {
+            return false;
+        }
+        slot.next = next;
+        for frame in frames {
+            state.put(conversation, frame);
+        }
+        drop(state);
+        self.writer.wake();
+        true
+    }
+
+    /// Waits until the slot's stream has taken most of what was put in. `false` if the slot is gone.
+    pub(crate) async fn room(&self, conversation: ConversationId, generation: u64) -> bool {
+        loop {
+            let notified = self.room.notified();
+            {
+                let state = self.state.lock();
+                match state.slots.get(&conversation) {
+                    Some(s) if s.generation == generation => {
+                        if s.bytes <= self.bytes_max / 4 {
+                            return true;
+                        }
+                    }
+                    _ => return false,
+                }
+            }
+            notified.await;
+        }
+    }
+
+    /// The next seq that the slot's stream gets, for one that is catching up.
+    pub(crate) fn position(&self, conversation: ConversationId, generation: u64) -> Option<Seq> {
+        let state = self.state.lock();
+        state.slots.get(&conversation).filter(|s| s.generation == generation).map(|s| s.next)
+    }
+
+    /// Makes a slot live whose next seq is the next that will be handed out.
+    /// Called with the conversation locked, so that no entry falls between.
+    pub(crate) fn go_live(&self, conversation: ConversationId, generation: u64) {
+        let mut state = self.state.lock();
+        if let Some(slot) = state.slots.get_mut(&conversation)
+            && slot.generation == generation
+        {
+            slot.mode = Mode::Live;
+        }
+    }
+
+    /// Gives up a slot, as far as it is still this stream's. Whatever was not
+    /// written is read from the store when the client attaches again.
+    pub(crate) fn drop_slot(&self, conversation: ConversationId, generation: u64) {
+        let mut state = self.state.lock();
+        if state.slots.get(&conversation).is_some_and(|s| s.generation == generation) {
+            let left = state.slots.remove(&conversation).map_or(0, |old| old.bytes);
+            state.bytes = state.bytes.saturating_sub(left);
+        }
+        drop(state);
+        self.room.notify_waiters();
+    }
+
+    /// Finishes the streams on which nothing moved since `before_s`.
+    pub(crate) fn finish_idle(&self, before_s: u32) {
+        let mut state = self.state.lock();
+        let idle: Vec<_> = state
+            .slots
+            .iter()
+            .filter(|(_, s)| s.used_s < before_s && s.bytes == 0 && s.mode == Mode::Live)
+            .map(|(c, _)| *c)
+            .collect();
+        for conversation in &idle {
+            if let Some(slot) = state.slots.get_mut(conversation) {
+                slot.finish = true;
+            }
+            state.mark(*conversation);
+        }
+        drop(state);
+        if !idle.is_empty() {
+            self.writer.wake();
+        }
+    }
+
+    /// Notes that something moved on a conversation's stream.
+    pub(crate) fn touch(&self, conversation: ConversationId, generation: u64, now_s: u32) {
+        if let Some(slot) = self.state.lock().slots.get_mut(&conversation)
+            && slot.generation == generation
+        {
+            slot.used_s = now_s;
+        }
+    }
+
+    /// Stops pushes (the token has expired) or lets them go on from where they stopped.
+    pub(crate) fn suspend(&self, suspended: bool) {
+        let mut state = self.state.lock();
+        if state.suspended == suspended {
+            return;
+        }
+        state.suspended = suspended;
+        if !suspended {
+            let behind: Vec<_> = state
+                .slots
+                .iter()
+                .filter(|(_, s)| s.mode == Mode::Behind)
+                .map(|(c, _)| *c)
+                .collect();
+            behind.into_iter().for_each(|c| state.mark(c));
+        }
+        drop(state);
+        self.writer.wake();
+    }
+
+    /// Ends the session: the writer closes the connection with this code.
+    pub(crate) fn end(&self, code: Code) {
+        let mut state = self.state.lock();
+        state.ended.get_or_insert(code);
+        drop(state);
+        self.writer.wake();
+        self.room.notify_waiters();
+    }
+
+    /// Whether the session is over.
+    pub(crate) fn ended(&self) -> Option<Code> {
+        self.state.lock().ended
+    }
+
+    /// Bytes that wait.
+    pub(crate) fn bytes(&self) -> usize {
+        self.state.lock().bytes
+    }
+
+    /// Takes what waits; with nothing there, the task of `cx` is woken when there is.
+    pub(crate) fn poll_take(&self, cx: &std::task::Context<'_>, taken: &mut Taken) -> bool {
+        self.writer.register(cx.waker());
+        let mut state = self.state.lock();
+        taken.ended = state.ended;
+        std::mem::swap(&mut taken.control, &mut state.control);
+        let dirty = std::mem::take(&mut state.dirty);
+        for conversation in dirty {
+            let Some(slot) = state.slots.get_mut(&conversation) else { continue };
+            slot.dirty = false;
+            taken.slots.push(TakenSlot {
+                conversation,
+                generation: slot.generation,
+                stream: slot.stream.take(),
+                frames: std::mem::take(&mut slot.frames),
+                finish: slot.finish,
+            });
+            // Whatever is put in calls the finishing off, so nothing is left here.
+            if slot.finish {
+                state.slots.remove(&conversation);
+            }
+        }
+        !taken.slots.is_empty() || !taken.control.is_empty() || taken.ended.is_some()
+    }
+
+    /// Notes that control frames of so many bytes were written.
+    pub(crate) fn control_written(&self, frames: usize, bytes: usize) {
+        let mut state = self.state.lock();
+        state.bytes = state.bytes.saturating_sub(bytes + frames * FRAME_OVERHEAD);
+    }
+
+    /// Notes that frames were written. `true` if the slot is behind and has
+    /// drained: the caller has to see to its catching up now.
+    pub(crate) fn written(
+        &self,
+        conversation: ConversationId,
+        generation: u64,
+        frames: usize,
+        bytes: usize,
+    ) -> bool {
+        let bytes = bytes + frames * FRAME_OVERHEAD;
+        let mut state = self.state.lock();
+        let suspended = state.suspended;
+        let Some(slot) = state.slots.get_mut(&conversation) else { return false };
+        if slot.generation != generation {
+            return false;
+        }
+        slot.bytes = slot.bytes.saturating_sub(bytes);
+        let catch_up = slot.mode == Mode::Behind && slot.bytes == 0 && !suspended;
+        if catch_up {
+            slot.mode = Mode::CatchingUp;
+        }
+        state.bytes = state.bytes.saturating_sub(bytes);
+        drop(state);
+        if bytes > 0 {
+            self.room.notify_waiters();
+        }
+        catch_up
+    }
+}
+
+impl State {
+    fn add_slot(
+        &mut self,
+        conversation: ConversationId,
+        stream: Option<SendStream>,
+        next: Seq,
+        mode: Mode,
+        first: Vec<Bytes>,
+        used_s: u32,
+    ) -> u64 {
+        self.generations += 1;
+        let generation = self.generations;
+        self.slots.insert(
+            conversation,
+            Slot {
+                generation,
+                stream,
+                mode,
+                next,
+                frames: Vec::new(),
+                bytes: 0,
+                dirty: false,
+                finish: false,
+                used_s,
+            },
+        );
+        for frame in first {
+            self.put(conversation, frame);
+        }
+        self.mark(conversation);
+        generation
+    }
+
+    fn put(&mut self, conversation: ConversationId, frame: Bytes) {
+        if let Some(slot) = self.slots.get_mut(&conversation) {
+            let bytes = frame.len() + FRAME_OVERHEAD;
+            slot.bytes += bytes;
+            slot.finish = false;
+            self.bytes += bytes;
+            slot.frames.push(frame);
+            self.mark(conversation);
+        }
+    }
+
+    fn mark(&mut self, conversation: ConversationId) {
+        if let Some(slot) = self.slots.get_mut(&conversation)
+            && !slot.dirty
+        {
+            slot.dirty = true;
+            self.dirty.push(conversation);
+        }
+    }
+}

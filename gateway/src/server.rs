@@ -1,0 +1,247 @@
+//! The composition root: builds everything, starts it in order, stops it in
+//! reverse. Every task that lives as long as the gateway is started here:
+//!
+//! | task | its end means |
+//! |---|---|
+//! | accepting connections | the endpoint is closed: stop |
+//! | writers (`petrel-storage`) | by themselves only through a panic: drain and exit with an error |
+//! | receipts | only at the stop, after a last flush |
+//! | health, housekeeping, certificate watch | only at the stop |
+//! | admin HTTP | only at the stop |
+//!
+//! Tasks of connections are in the same tracked set and end with their connection.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, bail};
+use metrics_exporter_prometheus::PrometheusHandle;
+use petrel_proto::code::Code;
+use petrel_proto::frame::{bare, encode};
+use petrel_proto::wire::{self, frame::What};
+use petrel_storage::budget::Budget;
+use petrel_storage::writer::{WriterOptions, Writers};
+use quinn::VarInt;
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+
+use crate::auth::Tokens;
+use crate::config::Config;
+use crate::endpoint::{self, CurrentCertificate};
+use crate::fanout::Fanout;
+use crate::gateway::Gateway;
+use crate::health::{self, Health};
+use crate::keys::{self, Certificate};
+use crate::{admin, connection, metrics, receipts};
+
+/// Between two looks at the certificate's files.
+const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(5);
+/// Clients reconnect after a time between these, in milliseconds.
+const RECONNECT_AFTER_MS: (u32, u32) = (100, 2_000);
+/// For the last frames and the CLOSE to leave.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// A gateway that serves.
+#[derive(Debug)]
+pub struct Server {
+    gateway: Arc<Gateway>,
+    endpoint: quinn::Endpoint,
+    /// Where QUIC listens.
+    pub quic: SocketAddr,
+    /// Where admin HTTP listens.
+    pub admin: SocketAddr,
+    /// SHA-256 of the certificate, for pinning.
+    pub fingerprint: String,
+    /// Whether the certificate is the self-signed one for development.
+    pub is_development: bool,
+}
+
+/// Opens the store that the settings name.
+///
+/// # Errors
+/// If it cannot be opened; the text says which and what to do.
+pub async fn open_store(config: &Config) -> Result<Arc<dyn petrel_core::store::Store>> {
+    keys::make_data_dir(&config.data_dir.0)?;
+    let options = petrel_storage::StoreOptions::default();
+    petrel_storage::open(&config.storage_url(), options).await.context("storage.url")
+}
+
+impl Server {
+    /// Starts a gateway. Once this returns, it serves.
+    ///
+    /// # Errors
+    /// If anything it needs is missing; nothing listens then.
+    pub async fn start(config: Config) -> Result<Self> {
+        let metrics = metrics::install()?;
+        let store = open_store(&config).await?;
+        let health = Arc::new(Health::default());
+        health.set_storage(store.durability().await.map_err(|error| error.to_string()));
+        let is_development = config.tls.certificate.is_none();
+        let certificate = read_certificate(&config)?;
+        let current = Arc::new(CurrentCertificate::new(&certificate));
+        let pem = keys::token_key_pem(config.auth.key.as_deref(), &config.data_dir.0)?;
+        let tokens = Tokens::new(&pem, &config.auth.audience, config.auth.token_life.0)?;
+
+        let units = config.storage.channel_messages.0.to_usize();
+        let budget = Budget::new(units, config.storage.channel_wait.0.duration());
+        let gateway = Arc::new(Gateway::new(config, store, budget, tokens));
+        gateway.set_writers(start_writers(&gateway));
+
+        let listen = gateway.config.admin.listen;
+        let admin_port = TcpListener::bind(listen)
+            .await
+            .with_context(|| format!("admin.listen: cannot use TCP address {listen}"))?;
+        let endpoint = endpoint::open(&gateway.config, Arc::clone(&current))?;
+        let server = Self {
+            quic: endpoint.local_addr().context("the QUIC socket has no address")?,
+            admin: admin_port.local_addr().context("the admin socket has no address")?,
+            fingerprint: keys::hex(&certificate.fingerprint),
+            is_development,
+            endpoint,
+            gateway,
+        };
+        server.spawn_tasks(admin_port, metrics, health, current);
+        Ok(server)
+    }
+
+    fn spawn_tasks(
+        &self,
+        admin_port: TcpListener,
+        metrics: PrometheusHandle,
+        health: Arc<Health>,
+        certificate: Arc<CurrentCertificate>,
+    ) {
+        let (gateway, tasks) = (&self.gateway, &self.gateway.tasks);
+        tasks.spawn(accept(Arc::clone(gateway), self.endpoint.clone()));
+        tasks.spawn(receipts::run(Arc::clone(gateway)));
+        tasks.spawn(health::watch(Arc::clone(gateway), Arc::clone(&health)));
+        tasks.spawn(health::keep_house(Arc::clone(gateway), metrics.clone()));
+        tasks.spawn(watch_certificate(Arc::clone(gateway), certificate));
+        let routes = admin::routes(Arc::clone(gateway), metrics, health);
+        let stopping = gateway.stopping.clone();
+        // The admin port answers /readyz with "draining" until the very end, so
+        // it is not in the set that a stop waits for.
+        let serving = axum::serve(admin_port, routes).into_future();
+        tokio::task::spawn(async move {
+            if let Err(error) = serving.await
+                && !stopping.is_cancelled()
+            {
+                tracing::error!(%error, "admin HTTP has ended");
+            }
+        });
+    }
+
+    /// Waits until a writer has ended by itself, which it only does by a panic.
+    pub async fn failed(&self) {
+        self.gateway.writers().failed().await;
+    }
+
+    /// Stops gracefully: not ready any more, no new connections, clients are told to go
+    /// elsewhere, what was accepted is stored and answered, connections are closed.
+    ///
+    /// # Errors
+    /// If messages had to be left unanswered at the deadline (they are not acknowledged, so
+    /// their senders send them again).
+    pub async fn stop(&self) -> Result<()> {
+        let gateway = &self.gateway;
+        let deadline = Instant::now() + gateway.config.gateway.drain_timeout.duration();
+        gateway.stopping.cancel();
+        let go_away = encode(&bare(What::GoAway(wire::GoAway {
+            reconnect_after_ms_min: RECONNECT_AFTER_MS.0,
+            reconnect_after_ms_max: RECONNECT_AFTER_MS.1,
+        })));
+        for session in gateway.sessions.all() {
+            session.queue().put_control(go_away.clone());
+        }
+        let report = gateway.writers().drain(deadline).await;
+        for session in gateway.sessions.all() {
+            session.queue().end(Code::GoingAway);
+        }
+        tokio::time::timeout(LAST_WORDS, async {
+            while !gateway.sessions.all().is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await
+        .ok();
+        self.endpoint
+            .close(VarInt::from_u32(Code::GoingAway.number()), Code::GoingAway.label().as_bytes());
+        tokio::time::timeout(LAST_WORDS, self.endpoint.wait_idle()).await.ok();
+        gateway.tasks.close();
+        tokio::time::timeout_at(deadline + LAST_WORDS, gateway.tasks.wait()).await.ok();
+        if report.unanswered > 0 || report.failed > 0 {
+            bail!(
+                "{} messages were left unanswered at the deadline; {} writers had failed",
+                report.unanswered,
+                report.failed
+            );
+        }
+        Ok(())
+    }
+}
+
+fn start_writers(gateway: &Arc<Gateway>) -> Writers<crate::fanout::Tag> {
+    let options = WriterOptions {
+        writers: gateway.store.writers(),
+        preview_after: gateway.config.message.preview_after.duration(),
+        ..WriterOptions::default()
+    };
+    let back: Weak<Gateway> = Arc::downgrade(gateway);
+    let fanout = Arc::new(Fanout::new(back));
+    Writers::start(|| gateway.store.appender(), &fanout, &gateway.budget, &options, &gateway.tasks)
+}
+
+async fn accept(gateway: Arc<Gateway>, endpoint: quinn::Endpoint) {
+    let accepting = async {
+        while let Some(incoming) = endpoint.accept().await {
+            connection::admit(&gateway, incoming);
+        }
+    };
+    gateway.stopping.run_until_cancelled(accepting).await;
+    endpoint.set_server_config(None);
+}
+
+fn read_certificate(config: &Config) -> Result<Certificate> {
+    match (&config.tls.certificate, &config.tls.key) {
+        (Some(chain), Some(key)) => keys::read_certificate(chain, key),
+        _ => keys::development_certificate(&config.data_dir.0),
+    }
+}
+
+/// Uses a changed certificate for new connections; a bad one is logged, and the old one stays.
+async fn watch_certificate(gateway: Arc<Gateway>, current: Arc<CurrentCertificate>) {
+    let files = match (&gateway.config.tls.certificate, &gateway.config.tls.key) {
+        (Some(chain), Some(key)) => (chain.clone(), key.clone()),
+        _ => keys::development_files(&gateway.config.data_dir.0),
+    };
+    let mut known = changed_at(&files);
+    let watching = async {
+        loop {
+            tokio::time::sleep(CERTIFICATE_INTERVAL).await;
+            let now = changed_at(&files);
+            if now == known {
+                continue;
+            }
+            match keys::read_certificate(&files.0, &files.1) {
+                Ok(certificate) => {
+                    current.set(&certificate);
+                    let fingerprint = keys::hex(&certificate.fingerprint);
+                    tracing::info!(fingerprint, "new connections get the new certificate");
+                    known = now;
+                }
+                Err(error) => tracing::error!(
+                    error = format!("{error:#}"),
+                    "the certificate has changed and cannot be used; the old one stays"
+                ),
+            }
+        }
+    };
+    gateway.stopping.run_until_cancelled(watching).await;
+}
+
+fn changed_at(files: &(PathBuf, PathBuf)) -> [Option<SystemTime>; 2] {
+    let changed = |path: &PathBuf| std::fs::metadata(path).and_then(|m| m.modified()).ok();
+    [changed(&files.0), changed(&files.1)]
+}

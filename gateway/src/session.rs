@@ -1,0 +1,152 @@
+//! One signed-in device: its identity, its queue, its shares and rates.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use petrel_core::id::{DeviceId, UserId};
+use petrel_core::rate::{Bucket, Rate};
+use petrel_storage::budget::Share;
+use tokio::sync::Semaphore;
+use uuid::Uuid;
+
+use crate::auth::Identity;
+use crate::clock;
+use crate::send_queue::SendQueue;
+
+/// A session. Ends with its connection.
+#[derive(Debug)]
+pub(crate) struct Session {
+    id: Uuid,
+    user: UserId,
+    device: DeviceId,
+    connection: quinn::Connection,
+    queue: SendQueue,
+    share: Share,
+    wants_previews: bool,
+    wants_receipts: bool,
+    sends: Mutex<Bucket>,
+    requests: Mutex<Bucket>,
+    requests_under_way: Semaphore,
+    token_issued_ms: AtomicU64,
+    token_expires_ms: AtomicU64,
+    refresh_asked: AtomicBool,
+}
+
+/// Requests at once on one connection.
+pub(crate) const REQUESTS_AT_ONCE: u32 = 8;
+
+impl Session {
+    /// A session of a verified identity.
+    pub(crate) fn new(
+        identity: &Identity,
+        connection: quinn::Connection,
+        queue: SendQueue,
+        share: Share,
+        features: &[&str],
+    ) -> Self {
+        use petrel_proto::version::{FEATURE_PREVIEW, FEATURE_RECEIPTS};
+        Self {
+            id: Uuid::now_v7(),
+            user: identity.user(),
+            device: identity.device(),
+            connection,
+            queue,
+            share,
+            wants_previews: features.contains(&FEATURE_PREVIEW),
+            wants_receipts: features.contains(&FEATURE_RECEIPTS),
+            sends: Mutex::default(),
+            requests: Mutex::default(),
+            requests_under_way: Semaphore::new(REQUESTS_AT_ONCE as usize),
+            token_issued_ms: AtomicU64::new(clock::unix_ms()),
+            token_expires_ms: AtomicU64::new(identity.expires_ms()),
+            refresh_asked: AtomicBool::new(false),
+        }
+    }
+
+    /// Names the session in logs and in Welcome.
+    pub(crate) fn id(&self) -> Uuid {
+        self.id
+    }
+
+    /// Whose it is.
+    pub(crate) fn user(&self) -> UserId {
+        self.user
+    }
+
+    /// Its connection.
+    pub(crate) fn connection(&self) -> &quinn::Connection {
+        &self.connection
+    }
+
+    /// What waits to be written to it.
+    pub(crate) fn queue(&self) -> &SendQueue {
+        &self.queue
+    }
+
+    /// Its share of the channel to storage.
+    pub(crate) fn share(&self) -> &Share {
+        &self.share
+    }
+
+    /// Whether it asked for previews.
+    pub(crate) fn wants_previews(&self) -> bool {
+        self.wants_previews
+    }
+
+    /// Whether it asked for others' receipts.
+    pub(crate) fn wants_receipts(&self) -> bool {
+        self.wants_receipts
+    }
+
+    /// Bounds the requests under way.
+    pub(crate) fn requests_under_way(&self) -> &Semaphore {
+        &self.requests_under_way
+    }
+
+    /// Takes one send from its rate.
+    ///
+    /// # Errors
+    /// Milliseconds until the next is free.
+    pub(crate) fn take_send(&self, rate: Rate) -> Result<(), u64> {
+        take(&self.sends, rate)
+    }
+
+    /// Takes one request from its rate.
+    ///
+    /// # Errors
+    /// Milliseconds until the next is free.
+    pub(crate) fn take_request(&self, rate: Rate) -> Result<(), u64> {
+        take(&self.requests, rate)
+    }
+
+    /// When the token ends: Unix milliseconds.
+    pub(crate) fn token_expires_ms(&self) -> u64 {
+        self.token_expires_ms.load(Ordering::Relaxed)
+    }
+
+    /// Takes over a newer token of the same user and device. `false` if it is another's.
+    pub(crate) fn refresh(&self, identity: &Identity) -> bool {
+        if identity.user() != self.user || identity.device() != self.device {
+            return false;
+        }
+        self.token_issued_ms.store(clock::unix_ms(), Ordering::Relaxed);
+        self.token_expires_ms.fetch_max(identity.expires_ms(), Ordering::Relaxed);
+        self.refresh_asked.store(false, Ordering::Relaxed);
+        self.queue.suspend(false);
+        true
+    }
+
+    /// Whether it is time to ask for a new token: once per token, from 80 % of its life on,
+    /// later by up to 5 % so that sessions that began together do not ask together.
+    pub(crate) fn refresh_is_due(&self, now_ms: u64) -> bool {
+        let issued = self.token_issued_ms.load(Ordering::Relaxed);
+        let life = self.token_expires_ms().saturating_sub(issued);
+        let jitter = u64::from(self.id.as_bytes()[15]) * life / (20 * 256);
+        let due = issued + life / 5 * 4 + jitter;
+        now_ms >= due && !self.refresh_asked.swap(true, Ordering::Relaxed)
+    }
+}
+
+fn take(bucket: &Mutex<Bucket>, rate: Rate) -> Result<(), u64> {
+    bucket.lock().take(rate, clock::monotonic_ns()).map_err(|ns| ns.div_ceil(1_000_000))
+}

@@ -1,0 +1,278 @@
+//! Writes one session's queue to its streams: one task per session, all streams
+//! polled side by side, so that a blocked one holds up no other.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use petrel_core::id::ConversationId;
+use petrel_proto::code::Code;
+use petrel_proto::{frame, wire};
+use quinn::{SendStream, VarInt, WriteError};
+use rustc_hash::FxHashMap;
+
+use crate::gateway::Gateway;
+use crate::send_queue::{Taken, TakenSlot};
+use crate::session::Session;
+use crate::{attach, metrics, stream};
+
+/// Frames are joined into one write up to this size: fewer segments for QUIC to track.
+const JOINED_BYTES_MAX: usize = 16 * 1024;
+
+/// Streams being finished at once, at the most.
+const LEAVING_MAX: usize = 8;
+
+/// A stream being written.
+struct Outgoing {
+    generation: u64,
+    stream: SendStream,
+    pending: Vec<Bytes>,
+    /// Of what was taken and is not reported as written yet.
+    frames: usize,
+    bytes: usize,
+    finish: bool,
+}
+
+/// What is left to do for a session after a round of writing.
+enum Next {
+    /// These conversations are behind and have drained.
+    CatchUp(Vec<(ConversationId, u64)>),
+    /// The session is over.
+    End(Code),
+}
+
+struct Writer {
+    gateway: Arc<Gateway>,
+    session: Arc<Session>,
+    control: Outgoing,
+    streams: FxHashMap<ConversationId, Outgoing>,
+    /// Streams that a newer one replaced, or that are idle: being flushed and finished.
+    leaving: Vec<Outgoing>,
+    taken: Taken,
+}
+
+/// Runs until the session ends or its connection does.
+pub(crate) async fn run(gateway: Arc<Gateway>, session: Arc<Session>, control: SendStream) {
+    let mut writer = Writer {
+        control: Outgoing::new(0, control),
+        streams: FxHashMap::default(),
+        leaving: Vec::new(),
+        taken: Taken::default(),
+        gateway,
+        session,
+    };
+    loop {
+        match poll_fn(|cx| writer.poll_round(cx)).await {
+            Next::CatchUp(behind) => {
+                for (conversation, generation) in behind {
+                    attach::spawn_catch_up(
+                        &writer.gateway,
+                        &writer.session,
+                        conversation,
+                        generation,
+                    );
+                }
+            }
+            Next::End(code) => {
+                writer.flush(code).await;
+                return;
+            }
+        }
+    }
+}
+
+impl Writer {
+    fn poll_round(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        let mut behind = Vec::new();
+        // Taking registers the waker, so taking comes before each return of Pending.
+        while self.session.queue().poll_take(cx, &mut self.taken) {
+            if let Some(code) = self.taken.ended {
+                return Poll::Ready(Next::End(code));
+            }
+            self.control.add(std::mem::take(&mut self.taken.control));
+            for slot in std::mem::take(&mut self.taken.slots) {
+                let conversation = slot.conversation;
+                self.place(slot, cx);
+                self.poll_stream(conversation, cx, &mut behind);
+            }
+            if self.poll_control(cx).is_err() {
+                return Poll::Ready(Next::End(Code::Ok));
+            }
+        }
+        let blocked: Vec<_> =
+            self.streams.iter().filter(|(_, s)| !s.pending.is_empty()).map(|(c, _)| *c).collect();
+        for conversation in blocked {
+            self.poll_stream(conversation, cx, &mut behind);
+        }
+        if self.poll_control(cx).is_err() {
+            return Poll::Ready(Next::End(Code::Ok));
+        }
+        self.leaving.retain_mut(|leaving| leaving.poll_leave(cx).is_pending());
+        if behind.is_empty() { Poll::Pending } else { Poll::Ready(Next::CatchUp(behind)) }
+    }
+
+    /// Puts taken frames to the stream they belong to.
+    fn place(&mut self, slot: TakenSlot, cx: &mut Context<'_>) {
+        let TakenSlot { conversation, generation, stream, frames, finish } = slot;
+        let is_new = self.streams.get(&conversation).is_none_or(|s| s.generation != generation);
+        if is_new {
+            if let Some(mut old) = self.streams.remove(&conversation) {
+                let superseded = wire::frame::What::Superseded(wire::Superseded {});
+                old.add(vec![frame::encode(&frame::bare(superseded))]);
+                self.leave(old);
+            }
+            let Some(stream) = stream.or_else(|| self.open(conversation, generation, cx)) else {
+                return;
+            };
+            self.streams.insert(conversation, Outgoing::new(generation, stream));
+        }
+        let Some(outgoing) = self.streams.get_mut(&conversation) else { return };
+        outgoing.add(frames);
+        outgoing.finish = finish;
+        if finish && let Some(idle) = self.streams.remove(&conversation) {
+            self.leave(idle);
+        }
+    }
+
+    /// Lets a stream end by itself. A peer that reads none of those it was
+    /// given up on does not get to pile them up.
+    fn leave(&mut self, outgoing: Outgoing) {
+        if self.leaving.len() >= LEAVING_MAX {
+            let mut oldest = self.leaving.remove(0);
+            // An error means that the stream is over already.
+            oldest.stream.reset(VarInt::from_u32(Code::Superseded.number())).ok();
+        }
+        self.leaving.push(outgoing);
+    }
+
+    /// Opens a stream for something to say. Without credit the client is told
+    /// by a hint and attaches when it can.
+    fn open(
+        &mut self,
+        conversation: ConversationId,
+        generation: u64,
+        cx: &mut Context<'_>,
+    ) -> Option<SendStream> {
+        let opening = pin!(self.session.connection().open_bi());
+        match opening.poll(cx) {
+            Poll::Ready(Ok((send, recv))) => {
+                stream::spawn_opened(&self.gateway, &self.session, conversation, generation, recv);
+                Some(send)
+            }
+            Poll::Ready(Err(_)) => None,
+            Poll::Pending => {
+                metrics::get().hints.increment(1);
+                self.session.queue().drop_slot(conversation, generation);
+                self.gateway.hint(&self.session, conversation);
+                None
+            }
+        }
+    }
+
+    fn poll_stream(
+        &mut self,
+        conversation: ConversationId,
+        cx: &mut Context<'_>,
+        behind: &mut Vec<(ConversationId, u64)>,
+    ) {
+        let Some(outgoing) = self.streams.get_mut(&conversation) else { return };
+        match outgoing.poll_write(cx) {
+            Ok((frames, bytes)) => {
+                let generation = outgoing.generation;
+                if self.session.queue().written(conversation, generation, frames, bytes) {
+                    behind.push((conversation, generation));
+                }
+            }
+            // The peer does not want this stream (or the connection is gone): a
+            // stream is a cache, the cursor is the truth.
+            Err(_) => {
+                let generation = outgoing.generation;
+                self.streams.remove(&conversation);
+                self.session.queue().drop_slot(conversation, generation);
+            }
+        }
+    }
+
+    fn poll_control(&mut self, cx: &mut Context<'_>) -> Result<(), WriteError> {
+        let (frames, bytes) = self.control.poll_write(cx)?;
+        if frames > 0 {
+            self.session.queue().control_written(frames, bytes);
+        }
+        Ok(())
+    }
+
+    /// Writes what is left as far as it goes without waiting, and closes the connection.
+    async fn flush(&mut self, code: Code) {
+        poll_fn(|cx| {
+            self.session.queue().poll_take(cx, &mut self.taken);
+            self.control.add(std::mem::take(&mut self.taken.control));
+            for slot in std::mem::take(&mut self.taken.slots) {
+                self.place(slot, cx);
+            }
+            let open: Vec<_> = self.streams.keys().copied().collect();
+            for conversation in open {
+                self.poll_stream(conversation, cx, &mut Vec::new());
+            }
+            // The connection is closed next, whether or not this went out.
+            self.poll_control(cx).ok();
+            Poll::Ready(())
+        })
+        .await;
+        // Frames just written leave with the next transmission; CLOSE would overtake them.
+        tokio::task::yield_now().await;
+        self.session.connection().close(VarInt::from_u32(code.number()), code.label().as_bytes());
+    }
+}
+
+impl Outgoing {
+    fn new(generation: u64, stream: SendStream) -> Self {
+        Self { generation, stream, pending: Vec::new(), frames: 0, bytes: 0, finish: false }
+    }
+
+    /// Takes frames over; many small ones become one.
+    fn add(&mut self, mut frames: Vec<Bytes>) {
+        self.frames += frames.len();
+        let bytes: usize = frames.iter().map(Bytes::len).sum();
+        self.bytes += bytes;
+        if frames.len() > 1 && bytes <= JOINED_BYTES_MAX {
+            let mut joined = BytesMut::with_capacity(bytes);
+            for frame in &frames {
+                joined.put_slice(frame);
+            }
+            self.pending.push(joined.freeze());
+        } else if self.pending.is_empty() {
+            self.pending = frames;
+        } else {
+            self.pending.append(&mut frames);
+        }
+    }
+
+    /// Writes as much as the stream takes now. Once all is written, gives the number
+    /// of frames and bytes since the last time; before, zeros.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<(usize, usize), WriteError> {
+        while !self.pending.is_empty() {
+            let polled = {
+                let writing = pin!(self.stream.write_chunks(&mut self.pending));
+                writing.poll(cx)
+            };
+            let Poll::Ready(written) = polled else { return Ok((0, 0)) };
+            self.pending.drain(..written?.chunks);
+        }
+        Ok((std::mem::take(&mut self.frames), std::mem::take(&mut self.bytes)))
+    }
+
+    /// Flushes and finishes; ready once nothing is left to do.
+    fn poll_leave(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.poll_write(cx) {
+            Ok(_) if !self.pending.is_empty() => Poll::Pending,
+            Ok(_) => {
+                // An error means that the stream is over already.
+                self.stream.finish().ok();
+                Poll::Ready(())
+            }
+            Err(_) => Poll::Ready(()),
+        }
+    }
+}

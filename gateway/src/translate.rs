@@ -1,0 +1,254 @@
+//! Wire and core: the only file that speaks both.
+
+use bytes::Bytes;
+use petrel_core::entry::{Cursor, Entry, Placed};
+use petrel_core::error::Rejection;
+use petrel_core::id::{ConversationId, Seq, UserId};
+use petrel_core::store::{ConversationSummary, Receipt};
+use petrel_proto::code::Code;
+use petrel_proto::frame::{bare, encode};
+use petrel_proto::wire::{self, Frame, frame::What};
+
+/// A 16-byte id from the wire.
+///
+/// # Errors
+/// [`Rejection::Invalid`] that names the field.
+pub(crate) fn id<T>(
+    field: &'static str,
+    bytes: &[u8],
+    from_slice: impl FnOnce(&[u8]) -> Option<T>,
+) -> Result<T, Rejection> {
+    from_slice(bytes).ok_or_else(|| Rejection::Invalid {
+        field,
+        problem: format!("{} bytes; an id has 16", bytes.len()),
+    })
+}
+
+/// A seq from the wire: below 2^63.
+///
+/// # Errors
+/// [`Rejection::Invalid`] that names the field.
+pub(crate) fn seq(field: &'static str, value: u64) -> Result<Seq, Rejection> {
+    if value < 1 << 62 {
+        return Ok(Seq(value));
+    }
+    Err(Rejection::Invalid { field, problem: "at most 2^62 - 1".to_owned() })
+}
+
+/// A cursor from the wire.
+///
+/// # Errors
+/// [`Rejection::Invalid`] that names the field.
+pub(crate) fn cursor(cursor: &wire::Cursor) -> Result<Cursor, Rejection> {
+    let at = seq("cursor.seq", cursor.seq)?;
+    if at == Seq(0) {
+        return Ok(Cursor::default());
+    }
+    let tail = cursor.tail.as_ref().try_into().map_err(|_| Rejection::Invalid {
+        field: "cursor.tail",
+        problem: format!("{} bytes; it has 8", cursor.tail.len()),
+    })?;
+    Ok(Cursor { seq: at, tail })
+}
+
+/// The code of a rejection.
+pub(crate) fn code(rejection: &Rejection) -> Code {
+    match rejection {
+        Rejection::Invalid { .. } => Code::Invalid,
+        Rejection::NotFound => Code::NotFound,
+        Rejection::Blocked => Code::Blocked,
+        Rejection::TooOld => Code::TooOld,
+        Rejection::FromTheFuture { .. } => Code::FromTheFuture,
+        Rejection::IdConflict => Code::IdConflict,
+        Rejection::NameTaken => Code::NameTaken,
+        Rejection::WrongSecret => Code::WrongSecret,
+        Rejection::BadBody { .. } => Code::BadBody,
+        Rejection::RateLimited { .. } => Code::RateLimited,
+        Rejection::Overloaded { .. } => Code::Overloaded,
+        Rejection::Unavailable => Code::Unavailable,
+        Rejection::Predecessor { .. } => Code::Predecessor,
+        Rejection::Reauthenticate => Code::Reauthenticate,
+        Rejection::TokenInvalid { .. } => Code::TokenInvalid,
+        Rejection::GoingAway => Code::GoingAway,
+        Rejection::Internal => Code::Internal,
+    }
+}
+
+/// A rejection as a frame; `number` is that of the send it answers, or 0.
+pub(crate) fn refusal(rejection: &Rejection, number: u64) -> Bytes {
+    let retry_after_ms = match rejection {
+        Rejection::RateLimited { retry_after_ms } => {
+            u32::try_from(*retry_after_ms).unwrap_or(u32::MAX)
+        }
+        _ => 0,
+    };
+    let server_time_ms = match rejection {
+        Rejection::FromTheFuture { server_time_ms } => *server_time_ms,
+        _ => 0,
+    };
+    encode(&Frame {
+        number,
+        what: Some(What::Refusal(wire::Refusal {
+            code: code(rejection).number(),
+            text: rejection.to_string(),
+            retry_after_ms,
+            server_time_ms,
+        })),
+        ..Frame::default()
+    })
+}
+
+/// A refusal that has no rejection of core's: what is wrong is the frame itself.
+pub(crate) fn refusal_of(code: Code, text: String) -> Bytes {
+    encode(&bare(What::Refusal(wire::Refusal {
+        code: code.number(),
+        text,
+        retry_after_ms: 0,
+        server_time_ms: 0,
+    })))
+}
+
+fn with_entry(entry: &Entry, what: What) -> Frame {
+    Frame {
+        number: 0,
+        id: Bytes::copy_from_slice(entry.id.as_bytes()),
+        seq: entry.placed.seq.0,
+        sender: Bytes::copy_from_slice(entry.sender.as_bytes()),
+        time_ms: entry.placed.time_ms,
+        count: entry.placed.count,
+        entry_kind: u32::from(entry.kind),
+        encoding: entry.encoding,
+        body: entry.body.clone(),
+        what: Some(what),
+    }
+}
+
+/// An entry as a Push.
+pub(crate) fn push(entry: &Entry) -> Bytes {
+    encode(&with_entry(entry, What::Push(wire::Push {})))
+}
+
+/// The answer to a send that is stored.
+pub(crate) fn ack(number: u64, entry: &Entry) -> Bytes {
+    let Placed { seq, count, time_ms, .. } = entry.placed;
+    encode(&Frame {
+        number,
+        id: Bytes::copy_from_slice(entry.id.as_bytes()),
+        seq: seq.0,
+        time_ms,
+        count,
+        what: Some(What::Ack(wire::Ack {})),
+        ..Frame::default()
+    })
+}
+
+/// A message that is not stored yet.
+pub(crate) fn preview(append: &petrel_core::store::Append) -> Bytes {
+    encode(&Frame {
+        id: Bytes::copy_from_slice(append.id.as_bytes()),
+        sender: Bytes::copy_from_slice(append.sender.as_bytes()),
+        entry_kind: u32::from(append.kind.number()),
+        encoding: append.encoding,
+        body: append.body.clone(),
+        what: Some(What::Preview(wire::Preview {})),
+        ..Frame::default()
+    })
+}
+
+/// A member's receipt.
+pub(crate) fn member_receipt(user: UserId, receipt: Receipt) -> wire::MemberReceipt {
+    wire::MemberReceipt {
+        user: Bytes::copy_from_slice(user.as_bytes()),
+        delivered: receipt.delivered.0,
+        read: receipt.read.0,
+    }
+}
+
+/// A receipt from the wire.
+///
+/// # Errors
+/// [`Rejection::Invalid`] that names the field.
+pub(crate) fn receipt(delivered: u64, read: u64) -> Result<Receipt, Rejection> {
+    Ok(Receipt {
+        delivered: seq("receipt.delivered", delivered)?,
+        read: seq("receipt.read", read)?,
+    })
+}
+
+/// Other members' receipts.
+pub(crate) fn receipts(members: Vec<wire::MemberReceipt>) -> Bytes {
+    encode(&bare(What::Receipts(wire::Receipts { members })))
+}
+
+/// Entries that are not pushed.
+pub(crate) fn gap(from: Seq, to: Seq, reason: wire::GapReason) -> Bytes {
+    encode(&bare(What::Gap(wire::Gap { from: from.0, to: to.0, reason: reason.into() })))
+}
+
+/// The client's copy above `to` is void.
+pub(crate) fn reset(to: Seq) -> Bytes {
+    encode(&bare(What::Reset(wire::Reset { to: to.0 })))
+}
+
+/// Something happened where there is no stream.
+pub(crate) fn hint(conversation: ConversationId, head: Seq, peer: Option<UserId>) -> Bytes {
+    encode(&bare(What::Hint(wire::Hint {
+        conversation: Bytes::copy_from_slice(conversation.as_bytes()),
+        head: head.0,
+        peer: peer.map(|p| Bytes::copy_from_slice(p.as_bytes())).unwrap_or_default(),
+    })))
+}
+
+/// What the server's Attach says.
+#[derive(Debug)]
+pub(crate) struct AttachAnswer<'a> {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// The other one of a pair.
+    pub peer: Option<UserId>,
+    /// Pushes start after it.
+    pub after: Seq,
+    /// The last entry.
+    pub head: Seq,
+    /// Countable entries.
+    pub count: u64,
+    /// All members' receipts.
+    pub receipts: &'a [(UserId, Receipt)],
+}
+
+/// The server's Attach.
+pub(crate) fn attach(answer: &AttachAnswer<'_>) -> Bytes {
+    let receipts = answer.receipts.iter().map(|(u, r)| member_receipt(*u, *r)).collect();
+    encode(&bare(What::Attach(wire::Attach {
+        conversation: Bytes::copy_from_slice(answer.conversation.as_bytes()),
+        peer: answer.peer.map(|p| Bytes::copy_from_slice(p.as_bytes())).unwrap_or_default(),
+        cursor: Some(wire::Cursor { seq: answer.after.0, tail: Bytes::new() }),
+        older: Vec::new(),
+        own: None,
+        head: answer.head.0,
+        count: answer.count,
+        receipts,
+    })))
+}
+
+/// One line of the list of conversations.
+pub(crate) fn summary(line: &ConversationSummary, user: UserId) -> Bytes {
+    let peer = line.peer.as_ref();
+    let what = What::Summary(wire::Summary {
+        conversation: Bytes::copy_from_slice(line.id.as_bytes()),
+        peer: peer.map(user_found),
+        unread: line.unread,
+        own: Some(member_receipt(user, line.own)),
+        peer_receipt: peer.map(|p| member_receipt(p.id, line.peer_receipt)),
+        last_activity_ms: line.last_activity_ms,
+    });
+    match &line.last {
+        Some(entry) => encode(&with_entry(entry, what)),
+        None => encode(&bare(what)),
+    }
+}
+
+/// An account.
+pub(crate) fn user_found(user: &petrel_core::store::User) -> wire::UserFound {
+    wire::UserFound { user: Bytes::copy_from_slice(user.id.as_bytes()), name: user.name.clone() }
+}
