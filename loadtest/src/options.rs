@@ -1,0 +1,343 @@
+//! The command line. What is wrong is refused with the option's name, exit status 2.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Parser;
+use serde::{Serialize, Serializer};
+
+use crate::body::BODY_BYTES_MAX;
+use crate::goal::Goal;
+use crate::layout::Layout;
+use crate::ledger::MESSAGES_MAX;
+
+/// What is run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scenario {
+    /// Chat between pairs.
+    OneToOne,
+    /// Full handshakes with sign-in by token.
+    Connect,
+    /// Memory of idle signed-in connections.
+    Idle,
+    /// The harness's own bare QUIC relay, as a yardstick.
+    Relay,
+    /// `one-to-one` and `relay`, interleaved; their ratio.
+    CompareRelay,
+    /// The relay's server process.
+    RelayServer,
+}
+
+impl Scenario {
+    const ALL: [(&'static str, Self); 6] = [
+        ("one-to-one", Self::OneToOne),
+        ("connect", Self::Connect),
+        ("idle", Self::Idle),
+        ("relay", Self::Relay),
+        ("compare-relay", Self::CompareRelay),
+        ("relay-server", Self::RelayServer),
+    ];
+
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, scenario)| *scenario == self).map_or("?", |(name, _)| name)
+    }
+
+    fn parse(name: &str) -> Result<Self, String> {
+        if let Some((_, scenario)) = Self::ALL.iter().find(|(known, _)| *known == name) {
+            return Ok(*scenario);
+        }
+        if ["group", "resume", "battery", "sweep"].contains(&name) {
+            return Err(format!("scenario {name}: not in this version"));
+        }
+        Err("unknown scenario; there are one-to-one, connect, idle, relay and compare-relay"
+            .to_owned())
+    }
+}
+
+/// Load and latency harness of Petrel.
+#[derive(Clone, Debug, Parser, Serialize)]
+#[command(name = "petrel-loadtest", version, about, max_term_width = 100)]
+pub struct Options {
+    /// one-to-one, connect, idle, relay, or compare-relay (one-to-one and relay interleaved three times).
+    #[arg(value_parser = Scenario::parse)]
+    pub scenario: Scenario,
+
+    /// How many users (connections).
+    #[arg(long, default_value_t = 200, value_name = "N")]
+    pub users: usize,
+    /// Conversations of each user; both directions of a pair count for both.
+    #[arg(long, default_value_t = 4, value_name = "K")]
+    pub conversations: usize,
+    /// Messages a second, all users together (idle: 0 sends none).
+    #[arg(long, value_name = "MSGS_PER_S", allow_negative_numbers = true)]
+    pub rate: Option<f64>,
+    /// Seconds that are measured (of each step with --find-max; of settling in idle).
+    #[arg(long, value_name = "S")]
+    pub seconds: Option<f64>,
+    /// Seconds of traffic before the measuring begins.
+    #[arg(long, default_value_t = 3.0, value_name = "S", allow_negative_numbers = true)]
+    pub warmup: f64,
+    /// Seed of arrivals, lanes and texts.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub seed: u64,
+    /// Bytes of the shortest body.
+    #[arg(long, default_value_t = 20, value_name = "B")]
+    pub body_min: usize,
+    /// Bytes of the longest body.
+    #[arg(long, default_value_t = 300, value_name = "B")]
+    pub body_max: usize,
+    /// Takes bodies from a file, one a line, instead of making them.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["body_min", "body_max"])]
+    pub bodies: Option<PathBuf>,
+
+    /// Writes the report there.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// A condition on the report, as in 'delivery_ms.p99<=1.2'; may be given several times.
+    #[arg(long = "goal", value_name = "EXPR", value_parser = str::parse::<Goal>)]
+    #[serde(serialize_with = "as_text")]
+    pub goals: Vec<Goal>,
+
+    /// A gateway that runs already; otherwise one is started.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub server: Option<String>,
+    /// The name in that gateway's certificate.
+    #[arg(long, default_value = "localhost", value_name = "NAME")]
+    pub server_name: String,
+    /// The authority of that gateway's certificate (PEM).
+    #[arg(long, value_name = "FILE", requires = "server", conflicts_with = "fingerprint")]
+    pub ca: Option<PathBuf>,
+    /// SHA-256 of that gateway's certificate.
+    #[arg(long, value_name = "HEX", requires = "server")]
+    pub fingerprint: Option<String>,
+    /// That gateway's process, to account for it.
+    #[arg(long, value_name = "PID", requires = "server")]
+    pub server_pid: Option<u32>,
+    /// That gateway's admin port, for its metrics and its store's settings.
+    #[arg(long, value_name = "HOST:PORT", requires = "server")]
+    pub admin: Option<SocketAddr>,
+
+    /// Store of the gateway that is started; by default SQLite in a directory made for the run.
+    #[arg(long, value_name = "URL", conflicts_with = "server")]
+    pub storage: Option<String>,
+    /// After how long a commit the started gateway shows previews (0: always).
+    #[arg(long, value_name = "MS", conflicts_with = "server")]
+    pub preview_after: Option<u64>,
+    /// Another setting of the started gateway, as in 'section.key=value' (TOML); may be given several times.
+    #[arg(long = "set", value_name = "SETTING", conflicts_with = "server")]
+    pub settings: Vec<String>,
+
+    /// Searches the highest rate that the latency bound allows.
+    #[arg(long)]
+    pub find_max: bool,
+    /// The bound of --find-max on delivery p99; the ack's is twice that.
+    #[arg(long, default_value_t = 200.0, value_name = "X")]
+    pub p99_limit_ms: f64,
+
+    /// connect: sign-ins under way at once.
+    #[arg(long, default_value_t = 32, value_name = "N")]
+    pub concurrency: usize,
+    /// Threads of the harness that do IO.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub client_threads: usize,
+    /// CPUs of the started server (or of --server-pid), as in taskset -c.
+    #[arg(long, value_name = "LIST")]
+    pub server_cpus: Option<String>,
+    /// CPUs of the harness, as in taskset -c.
+    #[arg(long, value_name = "LIST")]
+    pub client_cpus: Option<String>,
+    /// compare-relay: how many runs of each.
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    pub rounds: usize,
+
+    /// relay, relay-server: does something wrong on purpose, to show that it is noticed.
+    #[arg(long, value_name = "FAULT", hide = true)]
+    pub fault: Option<crate::relay::server::Fault>,
+
+    /// Members of a group: not in this version.
+    #[arg(long, value_name = "M", value_parser = later, hide = true)]
+    pub members: Option<u64>,
+    /// A report for browsers: not in this version.
+    #[arg(long, value_name = "FILE", value_parser = later, hide = true)]
+    pub html: Option<u64>,
+    /// An emulated link: not in this version.
+    #[arg(long, value_name = "PROFILE", value_parser = later, hide = true)]
+    pub link: Option<u64>,
+}
+
+fn later(_: &str) -> Result<u64, String> {
+    Err("not in this version".to_owned())
+}
+
+fn as_text<S: Serializer>(goals: &[Goal], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(goals.iter().map(ToString::to_string))
+}
+
+impl Options {
+    /// Messages a second: as asked, or the scenario's own.
+    pub fn rate(&self) -> f64 {
+        self.rate.unwrap_or(match self.scenario {
+            Scenario::Idle => 0.0,
+            _ if self.find_max => 1_000.0,
+            _ => 500.0,
+        })
+    }
+
+    /// Seconds to measure: as asked, or the scenario's own.
+    pub fn seconds(&self) -> f64 {
+        self.seconds.unwrap_or(match self.scenario {
+            Scenario::Idle => 60.0,
+            Scenario::Connect => 10.0,
+            _ if self.find_max => 5.0,
+            _ => 20.0,
+        })
+    }
+
+    /// Checks what one option alone cannot tell.
+    ///
+    /// # Errors
+    /// What is wrong, beginning with the option's name.
+    pub fn validate(&self) -> Result<(), String> {
+        range("--users", self.users as f64, 2.0, 100_000.0)?;
+        range("--seconds", self.seconds(), 0.1, 86_400.0)?;
+        range("--warmup", self.warmup, 0.0, 3_600.0)?;
+        range("--p99-limit-ms", self.p99_limit_ms, 0.1, 60_000.0)?;
+        range("--concurrency", self.concurrency as f64, 1.0, 10_000.0)?;
+        range("--client-threads", self.client_threads as f64, 1.0, 64.0)?;
+        range("--rounds", self.rounds as f64, 1.0, 99.0)?;
+        let lowest_rate = if self.scenario == Scenario::Idle { 0.0 } else { 0.01 };
+        range("--rate", self.rate(), lowest_rate, 2_000_000.0)?;
+        range("--body-min", self.body_min as f64, 1.0, BODY_BYTES_MAX as f64)?;
+        range("--body-max", self.body_max as f64, self.body_min as f64, BODY_BYTES_MAX as f64)?;
+        if self.chats() {
+            Layout::ring(self.users, self.conversations)?;
+            let messages = self.rate() * (self.seconds() + self.warmup);
+            if messages > MESSAGES_MAX as f64 {
+                return Err(format!(
+                    "--seconds {}: that are {messages:.0} messages; at most {MESSAGES_MAX} in one run",
+                    self.seconds()
+                ));
+            }
+        }
+        if self.find_max && !matches!(self.scenario, Scenario::OneToOne | Scenario::Relay) {
+            return Err("--find-max: only with one-to-one and relay".to_owned());
+        }
+        if self.server.is_some() && self.ca.is_none() && self.fingerprint.is_none() {
+            return Err("--server: needs --fingerprint or --ca, to know it by".to_owned());
+        }
+        if let Some(fingerprint) = &self.fingerprint
+            && crate::dial::parse_fingerprint(fingerprint).is_none()
+        {
+            return Err("--fingerprint: 64 hexadecimal digits are needed".to_owned());
+        }
+        for (option, list) in
+            [("--server-cpus", &self.server_cpus), ("--client-cpus", &self.client_cpus)]
+        {
+            if let Some(list) = list
+                && !is_cpu_list(list)
+            {
+                return Err(format!("{option} {list}: a list like 0 or 0,2-3 is needed"));
+            }
+        }
+        if self.server.is_some() && self.server_cpus.is_some() && self.server_pid.is_none() {
+            return Err("--server-cpus: with --server it needs --server-pid".to_owned());
+        }
+        Ok(())
+    }
+
+    fn chats(&self) -> bool {
+        !matches!(self.scenario, Scenario::Connect | Scenario::Idle | Scenario::RelayServer)
+    }
+}
+
+fn range(option: &str, value: f64, low: f64, high: f64) -> Result<(), String> {
+    if (low..=high).contains(&value) {
+        Ok(())
+    } else {
+        Err(format!("{option} {value}: {low} to {high} is allowed"))
+    }
+}
+
+fn is_cpu_list(list: &str) -> bool {
+    list.split(',').all(|part| {
+        let mut ends = part.splitn(2, '-');
+        ends.all(|end| end.parse::<u16>().is_ok())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+    use super::*;
+
+    fn parse(arguments: &str) -> Result<Options, String> {
+        let words = std::iter::once("petrel-loadtest").chain(arguments.split_ascii_whitespace());
+        let options = Options::try_parse_from(words).map_err(|error| {
+            assert_eq!(error.exit_code(), 2);
+            error.to_string()
+        })?;
+        options.validate().map(|()| options)
+    }
+
+    #[test]
+    fn the_interface_of_the_goals_is_understood() {
+        let options = parse(
+            "one-to-one --users 200 --conversations 4 --rate 500 --seconds 10 --warmup 2 --seed 9 \
+             --body-min 20 --body-max 300 --json out.json --server 127.0.0.1:1 --server-name petrel \
+             --ca ca.pem --server-pid 1 --server-cpus 0 --client-cpus 1,2-3 --goal delivery_ms.p99<=1.2 \
+             --goal lost==0",
+        )
+        .unwrap();
+        assert_eq!(options.goals.len(), 2);
+        assert!(parse("one-to-one --storage postgres://x/y --preview-after 0").is_ok());
+        assert!(parse("one-to-one --find-max --p99-limit-ms 200").is_ok());
+        assert!(parse("one-to-one --bodies texts.txt").is_ok());
+        for scenario in ["connect", "idle", "relay", "compare-relay"] {
+            assert!(parse(scenario).is_ok(), "{scenario}");
+        }
+    }
+
+    #[test]
+    fn bad_arguments_are_refused_by_the_name_of_the_option() {
+        for (arguments, named) in [
+            ("", "<SCENARIO>"),
+            ("chat", "unknown scenario"),
+            ("group", "not in this version"),
+            ("resume", "not in this version"),
+            ("one-to-one --html x", "--html"),
+            ("one-to-one --link loss-5", "--link"),
+            ("one-to-one --members 3", "--members"),
+            ("one-to-one --users 1", "--users"),
+            ("one-to-one --users many", "--users"),
+            ("one-to-one --conversations 200", "--conversations"),
+            ("one-to-one --conversations 0", "--conversations"),
+            ("one-to-one --rate 0", "--rate"),
+            ("one-to-one --rate -5", "--rate"),
+            ("one-to-one --rate NaN", "--rate"),
+            ("one-to-one --seconds 0", "--seconds"),
+            ("one-to-one --rate 1000000 --seconds 1000", "--seconds"),
+            ("one-to-one --warmup -1", "--warmup"),
+            ("one-to-one --body-min 0", "--body-min"),
+            ("one-to-one --body-min 50 --body-max 40", "--body-max"),
+            ("one-to-one --body-max 65537", "--body-max"),
+            ("one-to-one --bodies f --body-min 3", "--bodies"),
+            ("one-to-one --goal p99", "--goal"),
+            ("one-to-one --server 127.0.0.1:1", "--server"),
+            ("one-to-one --fingerprint 00", "--server"),
+            ("one-to-one --server a:1 --fingerprint 00", "--fingerprint"),
+            ("one-to-one --server a:1 --ca f --storage sqlite:x", "--storage"),
+            ("one-to-one --server a:1 --ca f --server-cpus 0", "--server-cpus"),
+            ("one-to-one --client-cpus a", "--client-cpus"),
+            ("one-to-one --client-cpus 1-2-3", "--client-cpus"),
+            ("connect --find-max", "--find-max"),
+            ("one-to-one --find-max --p99-limit-ms 0", "--p99-limit-ms"),
+            ("connect --concurrency 0", "--concurrency"),
+            ("one-to-one --unknown", "--unknown"),
+        ] {
+            let error = parse(arguments).unwrap_err();
+            assert!(error.contains(named), "'{arguments}': {error}");
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! A bare QUIC relay, the yardstick for the gateway's CPU: A → server → B with
+//! an ack to A, and nothing else. No storage, no protobuf, no sequence: frames
+//! are opaque, of the sizes that Petrel's have, routed by what their stream
+//! joined. QUIC and TLS settings are the gateway's and the client's.
+
+pub mod client;
+pub mod frame;
+pub mod server;

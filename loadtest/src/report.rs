@@ -1,0 +1,365 @@
+//! The report: JSON of schema 1, one summary line, goals, exit status.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::Context;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::goal::{Goal, Outcome};
+use crate::latency::Quantiles;
+use crate::verdict::Verdict;
+
+/// The JSON's schema number.
+pub const SCHEMA: u32 = 1;
+
+/// Exit statuses.
+pub mod exit {
+    /// Valid, and every goal holds.
+    pub const OK: u8 = 0;
+    /// Something else went wrong: no report.
+    pub const FAILED: u8 = 1;
+    /// Bad arguments.
+    pub const ARGUMENTS: u8 = 2;
+    /// A goal is missed.
+    pub const GOAL_MISSED: u8 = 3;
+    /// The run is not valid.
+    pub const INVALID: u8 = 4;
+}
+
+/// What the server cost while the clock ran.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ServerCost {
+    /// CPU seconds of the gateway alone.
+    pub cpu_s: Option<f64>,
+    /// The same per 100,000 messages (or handshakes, in `connect`).
+    pub cpu_s_per_100k: Option<f64>,
+    /// RSS at the end.
+    pub rss_bytes: Option<u64>,
+    /// RSS gained per connection (`idle`).
+    pub rss_bytes_per_connection: Option<f64>,
+    /// UDP payload that the gateway received.
+    pub udp_rx_bytes: Option<u64>,
+    /// UDP payload that the gateway sent.
+    pub udp_tx_bytes: Option<u64>,
+    /// CPU seconds of a local PostgreSQL, beside.
+    pub postgres_cpu_s: Option<f64>,
+    /// The same per 100,000 messages.
+    pub postgres_cpu_s_per_100k: Option<f64>,
+}
+
+/// What the harness itself cost.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ClientCost {
+    /// CPU seconds.
+    pub cpu_s: Option<f64>,
+    /// Sign-ins after a client's first.
+    pub reconnects: u64,
+    /// Messages sent again.
+    pub resends: u64,
+    /// Entries that a client got twice and handed out once.
+    pub duplicates_dropped: u64,
+    /// Holes that a client filled from history.
+    pub gaps_filled: u64,
+    /// Packets lost on the way to the server.
+    pub packets_lost: u64,
+}
+
+/// One step of `--find-max`.
+#[derive(Clone, Debug, Serialize)]
+pub struct StepReport {
+    /// What was offered.
+    pub offered_per_s: f64,
+    /// What was acknowledged.
+    pub achieved_per_s: f64,
+    /// Ack latency.
+    pub ack_ms: Quantiles,
+    /// Delivery latency.
+    pub delivery_ms: Quantiles,
+    /// 99th percentile of intended to actual send.
+    pub slip_p99_ms: f64,
+    /// Without ack or delivery when the wait was over.
+    pub unanswered: u64,
+    /// CPU seconds of the gateway per 100,000 messages.
+    pub cpu_s_per_100k: Option<f64>,
+    /// Whether the step held.
+    pub held: bool,
+}
+
+/// Everything a run found.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Report {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The scenario's name.
+    pub scenario: String,
+    /// False if the generator slipped or the verdict is red.
+    pub valid: bool,
+    /// Why it is not valid.
+    pub invalid_because: Vec<String>,
+    /// Messages (or handshakes) a second that were meant to be sent.
+    pub offered_per_s: f64,
+    /// Those acknowledged, a second.
+    pub achieved_per_s: f64,
+    /// Those delivered, a second.
+    pub delivered_per_s: f64,
+    /// Intended to actual send.
+    pub slip_ms: Quantiles,
+    /// Intended send to ack.
+    pub ack_ms: Quantiles,
+    /// Intended send to entry at the other member.
+    pub delivery_ms: Quantiles,
+    /// Intended send to preview or entry.
+    pub first_sight_ms: Quantiles,
+    /// Start of a connection to the end of its sign-in (`connect`, `idle`).
+    pub connect_ms: Quantiles,
+    /// See [`Verdict`].
+    #[serde(flatten)]
+    pub verdict: Verdict,
+    /// Conversations whose history was read and judged at the end.
+    pub histories_judged: u64,
+    /// By code.
+    pub errors: BTreeMap<String, u64>,
+    /// `--find-max`: the highest rate that held.
+    pub max_sustainable_per_s: Option<f64>,
+    /// `--find-max`: each step.
+    pub steps: Vec<StepReport>,
+    /// Connections of the load.
+    pub connections: usize,
+    /// `connect`, `idle`: sign-ins a second.
+    pub handshakes_per_s: Option<f64>,
+    /// `connect`, `idle`: CPU of the server per sign-in, in microseconds.
+    pub server_us_per_handshake: Option<f64>,
+    /// What the server cost.
+    pub server: ServerCost,
+    /// What the harness cost.
+    pub client: ClientCost,
+    /// UDP payload on both links, per message.
+    pub wire_bytes_per_message: Option<f64>,
+    /// Mean body as people wrote it.
+    pub body_bytes_per_message: Option<f64>,
+    /// Mean body as it travels.
+    pub compressed_body_bytes_per_message: Option<f64>,
+    /// Wire minus the compressed body once.
+    pub overhead_bytes_per_message: Option<f64>,
+    /// `compare-relay`: the gateway's CPU as a multiple of the relay's.
+    pub ratio: Option<crate::compare::Ratio>,
+    /// Where and how it ran.
+    pub environment: Value,
+}
+
+impl Report {
+    /// An empty report of a scenario.
+    pub fn new(scenario: &str) -> Self {
+        Self { schema: SCHEMA, scenario: scenario.to_owned(), ..Self::default() }
+    }
+
+    /// Decides whether the figures may be believed.
+    ///
+    /// The generator slipped if the 99th percentile of slip is above 2 ms and
+    /// above a fifth of the delivery's: what was measured then was the harness.
+    pub fn judge(&mut self) {
+        let bound = slip_bound(self.delivery_ms.p99);
+        if self.slip_ms.p99 > bound {
+            self.invalid_because.push(format!(
+                "the generator slipped: p99 {:.3} ms, at most {bound:.3} ms",
+                self.slip_ms.p99
+            ));
+        }
+        if !self.verdict.is_clean() {
+            self.invalid_because.push(format!("red verdict: {:?}", self.verdict));
+        }
+        self.valid = self.invalid_because.is_empty();
+    }
+
+    /// One line for people.
+    pub fn summary(&self) -> String {
+        let mut line =
+            format!("{}: {}", self.scenario, if self.valid { "valid" } else { "INVALID" });
+        if let Some(max) = self.max_sustainable_per_s {
+            line += &format!(", max {max:.0}/s");
+        }
+        if let Some(ratio) = &self.ratio {
+            line += &format!(
+                ", gateway/relay {:.2} ({:.2} and {:.2} s/100k)",
+                ratio.median, ratio.gateway_cpu_s_per_100k, ratio.relay_cpu_s_per_100k
+            );
+        }
+        if let Some(rate) = self.handshakes_per_s {
+            line += &format!(
+                ", {rate:.0} sign-ins/s (p50 {:.2} p99 {:.2} ms)",
+                self.connect_ms.p50, self.connect_ms.p99
+            );
+        }
+        if let Some(bytes) = self.server.rss_bytes_per_connection {
+            line += &format!(", {:.1} KB/connection", bytes / 1e3);
+        }
+        if self.delivery_ms.count > 0 {
+            let (d, a, f) = (&self.delivery_ms, &self.ack_ms, &self.first_sight_ms);
+            line += &format!(
+                ", {:.0}/s of {:.0}/s, delivery p50 {:.2} p99 {:.2} p99.9 {:.2} ms, ack p99 {:.2}, sight p50 {:.2} p99 {:.2}, slip p99 {:.2}",
+                self.achieved_per_s,
+                self.offered_per_s,
+                d.p50,
+                d.p99,
+                d.p999,
+                a.p99,
+                f.p50,
+                f.p99,
+                self.slip_ms.p99
+            );
+        }
+        if let Some(cpu) = self.server.cpu_s_per_100k {
+            line += &format!(", server {cpu:.2} CPU s/100k");
+        }
+        if let Some(wire) = self.wire_bytes_per_message {
+            line += &format!(", {wire:.0} B/msg on the wire");
+        }
+        let v = &self.verdict;
+        line += &format!(
+            ", lost {} dup {} reordered {} gaps {} altered {}",
+            v.lost, v.duplicated, v.reordered, v.gaps, v.altered
+        );
+        if !self.errors.is_empty() {
+            line += &format!(", errors {:?}", self.errors);
+        }
+        for reason in &self.invalid_because {
+            line += &format!("; {reason}");
+        }
+        line
+    }
+
+    /// The report as JSON.
+    ///
+    /// # Errors
+    /// Never in practice: every part is plain data.
+    pub fn json(&self) -> anyhow::Result<Value> {
+        serde_json::to_value(self).context("the report as JSON")
+    }
+
+    /// Writes the JSON.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write(&self, path: &Path) -> anyhow::Result<()> {
+        let text = serde_json::to_string_pretty(self)?;
+        std::fs::write(path, text + "\n").with_context(|| format!("--json {}", path.display()))
+    }
+
+    /// Judges the goals: the exit status, and a line for each that is not held.
+    ///
+    /// # Errors
+    /// As [`Report::json`].
+    pub fn conclude(&self, goals: &[Goal]) -> anyhow::Result<(u8, Vec<String>)> {
+        let json = self.json()?;
+        let missed: Vec<String> = goals
+            .iter()
+            .filter_map(|goal| match goal.judge(&json) {
+                Outcome::Held(_) => None,
+                Outcome::Missed(value) => Some(format!("goal missed: {goal} (it is {value})")),
+                Outcome::Absent => {
+                    Some(format!("goal missed: {goal} (the report has no such number)"))
+                }
+            })
+            .collect();
+        let status = if !self.valid {
+            exit::INVALID
+        } else if missed.is_empty() {
+            exit::OK
+        } else {
+            exit::GOAL_MISSED
+        };
+        Ok((status, missed))
+    }
+}
+
+/// The highest slip p99, in milliseconds, that a run with this delivery p99 may have.
+pub fn slip_bound(delivery_p99_ms: f64) -> f64 {
+    (delivery_p99_ms * 0.2).max(2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+    use super::*;
+
+    /// The interface that others read: names may be added, never renamed or removed.
+    #[test]
+    fn the_json_has_every_field_of_the_schema() {
+        let json = Report::new("one-to-one").json().unwrap();
+        for field in [
+            "schema",
+            "scenario",
+            "valid",
+            "offered_per_s",
+            "achieved_per_s",
+            "delivered_per_s",
+            "slip_ms",
+            "ack_ms",
+            "delivery_ms",
+            "first_sight_ms",
+            "lost",
+            "duplicated",
+            "reordered",
+            "gaps",
+            "errors",
+            "max_sustainable_per_s",
+            "connections",
+            "server",
+            "client",
+            "wire_bytes_per_message",
+            "environment",
+        ] {
+            assert!(json.get(field).is_some(), "{field}");
+        }
+        for series in ["slip_ms", "ack_ms", "delivery_ms", "first_sight_ms"] {
+            for part in ["count", "p50", "p90", "p99", "p999", "max"] {
+                assert!(json[series].get(part).is_some(), "{series}.{part}");
+            }
+        }
+        for part in [
+            "cpu_s",
+            "cpu_s_per_100k",
+            "rss_bytes",
+            "rss_bytes_per_connection",
+            "udp_rx_bytes",
+            "udp_tx_bytes",
+        ] {
+            assert!(json["server"].get(part).is_some(), "server.{part}");
+        }
+        assert!(json["client"].get("cpu_s").is_some());
+        assert_eq!(json["schema"], 1);
+    }
+
+    #[test]
+    fn the_exit_status_says_invalid_before_missed() {
+        let goals: Vec<Goal> = vec!["lost==1".parse().unwrap()];
+        let mut report = Report::new("one-to-one");
+        report.judge();
+        assert_eq!(report.conclude(&[]).unwrap().0, exit::OK);
+        let (status, missed) = report.conclude(&goals).unwrap();
+        assert_eq!((status, missed.len()), (exit::GOAL_MISSED, 1));
+        report.verdict.lost = 2;
+        report.judge();
+        assert_eq!(report.conclude(&goals).unwrap().0, exit::INVALID);
+        assert!(report.summary().contains("INVALID"));
+    }
+
+    #[test]
+    fn a_slip_is_judged_by_what_it_could_hide() {
+        for (slip, delivery, valid) in [
+            (2.0, 0.0, true),
+            (2.1, 5.0, false),
+            (2.1, 10.0, false),
+            (2.1, 11.0, true),
+            (50.0, 200.0, false),
+        ] {
+            let mut report = Report::new("relay");
+            report.slip_ms.p99 = slip;
+            report.delivery_ms.p99 = delivery;
+            report.judge();
+            assert_eq!(report.valid, valid, "{slip} {delivery}");
+        }
+    }
+}
