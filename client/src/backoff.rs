@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// Waits that double up to a limit, jittered by a factor of 0.5 to 1.5.
 #[derive(Clone, Debug)]
-pub struct Backoff {
+pub(crate) struct Backoff {
     min: Duration,
     max: Duration,
     failures: u32,
@@ -12,31 +12,25 @@ pub struct Backoff {
 
 impl Backoff {
     /// Waits from about `min` to at most `max`.
-    pub fn new(min: Duration, max: Duration) -> Self {
-        Self {
-            min,
-            max,
-            failures: 0,
-        }
+    pub(crate) fn new(min: Duration, max: Duration) -> Self {
+        Self { min, max, failures: 0 }
     }
 
     /// The next wait; `random` is even in 0..1 and fresh for each call.
-    pub fn next(&mut self, random: f64) -> Duration {
-        let doubled = self
-            .min
-            .saturating_mul(2u32.saturating_pow(self.failures.min(16)));
+    pub(crate) fn next(&mut self, random: f64) -> Duration {
+        let doubled = self.min.saturating_mul(2u32.saturating_pow(self.failures.min(16)));
         self.failures = self.failures.saturating_add(1);
         jittered(doubled.min(self.max), random).min(self.max)
     }
 
     /// Starts again from the shortest wait.
-    pub fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.failures = 0;
     }
 }
 
 /// `wait` times a factor of 0.5 to 1.5.
-pub fn jittered(wait: Duration, random: f64) -> Duration {
+pub(crate) fn jittered(wait: Duration, random: f64) -> Duration {
     wait.mul_f64(0.5 + random.clamp(0.0, 1.0))
 }
 
@@ -49,10 +43,7 @@ mod tests {
         let (min, max) = (Duration::from_millis(100), Duration::from_secs(15));
         let mut backoff = Backoff::new(min, max);
         let waits: Vec<u128> = (0..10).map(|_| backoff.next(0.5).as_millis()).collect();
-        assert_eq!(
-            waits,
-            [100, 200, 400, 800, 1600, 3200, 6400, 12_800, 15_000, 15_000]
-        );
+        assert_eq!(waits, [100, 200, 400, 800, 1600, 3200, 6400, 12_800, 15_000, 15_000]);
         for random in [0.0, 0.3, 1.0, 7.0] {
             assert!(backoff.next(random) <= max);
         }

@@ -1,9 +1,12 @@
 //! Bodies: the one place that encodes and decodes them.
 
 use bytes::Bytes;
+use petrel_proto::compression;
 
 /// Bytes of a body, encoded or decoded, at the most (the protocol's limit).
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
+/// Bodies up to this are not worth an attempt.
+const PLAIN_BYTES_MAX: usize = 8;
 
 /// A body that this client cannot decode. The entry itself is whole.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -13,9 +16,13 @@ pub struct Undecodable {
     pub encoding: u32,
 }
 
-/// The encoding and the bytes that travel.
-pub(crate) fn encode(body: Bytes, _compress: bool) -> (u32, Bytes) {
-    (0, body)
+/// The encoding and the bytes that travel; `known` are the dictionaries that the server has.
+pub(crate) fn encode(plain: Bytes, known: &[u32]) -> (u32, Bytes) {
+    if plain.len() <= PLAIN_BYTES_MAX {
+        return (0, plain);
+    }
+    let encoded = compression::encode_for(&plain, known);
+    (encoded.encoding.number(), encoded.bytes)
 }
 
 /// What the sender said, within [`BODY_BYTES_MAX`].
@@ -23,5 +30,17 @@ pub(crate) fn decode(encoding: u32, body: &Bytes) -> Result<Bytes, Undecodable> 
     if encoding == 0 && body.len() <= BODY_BYTES_MAX {
         return Ok(body.clone());
     }
-    Err(Undecodable { encoding })
+    compression::decode(encoding, body, BODY_BYTES_MAX)
+        .map(Bytes::from)
+        .map_err(|_| Undecodable { encoding })
+}
+
+/// The dictionaries that bodies sent to us may be compressed with.
+pub(crate) fn dictionaries() -> Vec<u32> {
+    compression::DICTIONARIES.iter().map(|dictionary| dictionary.version.number()).collect()
+}
+
+/// Those that every server has.
+pub(crate) fn first_dictionaries() -> Vec<u32> {
+    vec![compression::DictionaryVersion::GENERAL.number()]
 }

@@ -1,30 +1,92 @@
 //! The client's handle.
 
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use crate::body::{self, BODY_BYTES_MAX};
+use crate::conversation::Waiter;
 use crate::cursor::Cursor;
+use crate::dialer::any_port;
 use crate::error::{ClientError, SendError, SendOutcomeError};
 use crate::event::{Acked, ConversationRef, Event, Observer};
+use crate::event_queue::{EventQueue, Handled};
 use crate::id::{ConversationId, MessageId, UserId};
-use crate::options::ClientOptions;
+use crate::options::{ClientOptions, OutboxPlace};
+use crate::outbox::Queued;
+use crate::outbox_file::{Contents, OutboxFile, Stored};
 use crate::request::{Page, PageRequest, Summaries, UserFound};
+use crate::session;
+use crate::shared::{self, Counters, FileLink, Phase, Shared, State};
+
+/// How long closing waits for what was written to arrive.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A signed-in device that stays signed in. A clone is another handle on the same
 /// client; when the last one is dropped the connection is closed.
-#[derive(Clone, Debug)]
-pub struct Client {}
+#[derive(Clone)]
+pub struct Client {
+    handle: Arc<Handle>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("user", &self.user()).finish_non_exhaustive()
+    }
+}
+
+struct Handle {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.cancel.cancel();
+    }
+}
 
 /// The events of one client, in order. When they are not taken, the server is not read on.
 #[derive(Debug)]
-pub struct Events {}
+pub struct Events {
+    shared: Arc<Shared>,
+    last: Option<Handled>,
+}
 
 impl Events {
     /// The next event; `None` once the client is closed and everything was taken. Asking for
-    /// the next one says that the last one was dealt with: cursors and delivered receipts move then.
+    /// the next one says that the last one was dealt with: cursors and delivered receipts move
+    /// then. Cancel-safe.
     pub async fn next(&mut self) -> Option<Event> {
-        std::future::pending().await
+        self.dealt_with();
+        let event = self.shared.events.next().await?;
+        self.last = Handled::of(&event);
+        Some(event)
+    }
+
+    /// The next event if it is there already.
+    pub fn try_next(&mut self) -> Option<Event> {
+        self.dealt_with();
+        let event = self.shared.events.try_next()?;
+        self.last = Handled::of(&event);
+        Some(event)
+    }
+
+    fn dealt_with(&mut self) {
+        if let Some(last) = self.last.take() {
+            self.shared.handled(&[last]);
+        }
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        self.shared.events.unwanted();
     }
 }
 
@@ -61,19 +123,16 @@ pub struct Stats {
     pub streams: usize,
 }
 
-#[allow(
-    unused_variables,
-    clippy::unused_async,
-    clippy::missing_panics_doc,
-    reason = "the shape comes first"
-)]
 impl Client {
-    /// Starts a client, which dials at once and stays online until it is closed.
+    /// Starts a client, which dials at once and stays online until it is closed. Has to be
+    /// called within a tokio runtime.
     ///
     /// # Errors
     /// [`ClientError::Invalid`] if an option or the outbox's file is not usable.
     pub async fn start(options: ClientOptions) -> Result<(Self, Events), ClientError> {
-        unimplemented!()
+        let client = Self::begin(options, None).await?;
+        let events = Events { shared: Arc::clone(&client.handle.shared), last: None };
+        Ok((client, events))
     }
 
     /// The same, with events handed to `observer` on the tasks that cause them.
@@ -84,7 +143,45 @@ impl Client {
         options: ClientOptions,
         observer: Arc<dyn Observer>,
     ) -> Result<Self, ClientError> {
-        unimplemented!()
+        Self::begin(options, Some(observer)).await
+    }
+
+    async fn begin(
+        options: ClientOptions,
+        observer: Option<Arc<dyn Observer>>,
+    ) -> Result<Self, ClientError> {
+        let link = Arc::new(FileLink(OnceLock::new()));
+        let mut contents = Contents::default();
+        let mut file = None;
+        if let OutboxPlace::File(path) = &options.outbox {
+            let (path, device) = (path.clone(), options.identity.device);
+            let opened = tokio::task::spawn_blocking(move || OutboxFile::open(&path, device));
+            let (db, found) = opened.await.map_err(|_| ClientError::Closed)??;
+            contents = found;
+            file = Some(OutboxFile::start(db, Arc::clone(&link))?);
+        }
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State::new(contents)),
+            events: EventQueue::new(options.events_max, observer),
+            file,
+            phase: watch::Sender::new(Phase::Connecting),
+            writers: watch::Sender::new(0),
+            timer: Notify::new(),
+            refresh: Notify::new(),
+            dial_now: Notify::new(),
+            outbox_empty: Notify::new(),
+            requests: shared::new_requests(),
+            tasks: TaskTracker::new(),
+            cancel: CancellationToken::new(),
+            runtime: tokio::runtime::Handle::current(),
+            dictionaries: Mutex::new(body::first_dictionaries().into()),
+            endpoint: Mutex::new(None),
+            options,
+        });
+        // The link is fresh: nobody else has set it.
+        drop(link.0.set(Arc::downgrade(&shared)));
+        shared.tasks.spawn(session::run(Arc::clone(&shared)));
+        Ok(Self { handle: Arc::new(Handle { shared }) })
     }
 
     /// Waits until it is signed in.
@@ -92,17 +189,17 @@ impl Client {
     /// # Errors
     /// [`ClientError::Closed`] or [`ClientError::Refused`] when it has given up.
     pub async fn online(&self) -> Result<(), ClientError> {
-        unimplemented!()
+        self.shared().online().await
     }
 
     /// Whose client this is.
     pub fn user(&self) -> UserId {
-        unimplemented!()
+        self.shared().options.identity.user
     }
 
     /// The conversation with another user.
     pub fn pair(&self, peer: UserId) -> ConversationRef {
-        unimplemented!()
+        ConversationRef { id: ConversationId::of_pair(self.user(), peer), peer: Some(peer) }
     }
 
     /// Puts a message into the outbox and returns at once. What becomes of it comes as
@@ -116,7 +213,7 @@ impl Client {
         kind: u16,
         body: impl Into<Bytes>,
     ) -> Result<MessageId, SendError> {
-        unimplemented!()
+        self.put(conversation, kind, body.into(), None)
     }
 
     /// Sends a message and waits for its place, however long that takes.
@@ -129,7 +226,54 @@ impl Client {
         kind: u16,
         body: impl Into<Bytes>,
     ) -> Result<Acked, SendOutcomeError> {
-        unimplemented!()
+        let (waiter, outcome) = oneshot::channel();
+        self.put(conversation, kind, body.into(), Some(waiter))?;
+        outcome.await.unwrap_or(Err(SendOutcomeError::Closed))
+    }
+
+    fn put(
+        &self,
+        to: &ConversationRef,
+        kind: u16,
+        plain: Bytes,
+        waiter: Option<Waiter>,
+    ) -> Result<MessageId, SendError> {
+        if plain.len() > BODY_BYTES_MAX {
+            return Err(SendError::TooLarge { len: plain.len(), max: BODY_BYTES_MAX });
+        }
+        let shared = self.shared();
+        let (encoding, body) = if shared.options.compress {
+            let known = Arc::clone(&shared.dictionaries.lock());
+            body::encode(plain, &known)
+        } else {
+            (0, plain)
+        };
+        let mut state = shared.state.lock();
+        if state.outbox_len >= shared.options.outbox_messages_max
+            || state.outbox_bytes + body.len() > shared.options.outbox_bytes_max
+        {
+            return Err(SendError::OutboxFull);
+        }
+        let id = state.next_id();
+        let conversation = shared.conversation(&mut state, to.id, to.peer)?;
+        let bytes = body.len();
+        let mut message = Queued::new(id, kind, encoding, body);
+        message.waiter = waiter;
+        if let Some(file) = &shared.file {
+            message.durable_at = file.put(Stored {
+                conversation: to.id,
+                peer: conversation.peer,
+                id,
+                kind,
+                encoding,
+                body: message.body.clone(),
+            });
+        }
+        conversation.outbox.push(message);
+        state.outbox_len += 1;
+        state.outbox_bytes += bytes;
+        shared.ensure_stream(&mut state, to.id, Instant::now());
+        Ok(id)
     }
 
     /// Shows a conversation live: everything after `from` (`None`: after what this client
@@ -142,22 +286,41 @@ impl Client {
         conversation: &ConversationRef,
         from: Option<Cursor>,
     ) -> Result<(), SendError> {
-        unimplemented!()
+        let shared = self.shared();
+        let mut state = shared.state.lock();
+        let known = shared.conversation(&mut state, conversation.id, conversation.peer)?;
+        if let Some(from) = from {
+            known.restart(from);
+        }
+        known.show();
+        shared.ensure_stream(&mut state, conversation.id, Instant::now());
+        Ok(())
     }
 
-    /// Shows it no longer live; its cursor is kept.
+    /// Shows it no longer live; its cursor is kept. The server may still push what is new.
     pub fn detach(&self, conversation: ConversationId) {
-        unimplemented!()
+        self.shared().with(conversation, |conversation, _, _| {
+            conversation.live = false;
+            if conversation.outbox.is_empty() {
+                conversation.leave_stream();
+            }
+        });
     }
 
     /// Everything up to `seq` was on the screen.
     pub fn read_up_to(&self, conversation: ConversationId, seq: u64) {
-        unimplemented!()
+        let delay = self.shared().options.receipts_delay;
+        self.shared().with(conversation, |conversation, cx, fx| {
+            if let Some(at) = conversation.receipts.read(seq, cx.now, delay) {
+                fx.wake_at(at);
+            }
+        });
     }
 
     /// The newest cursor that is handed out and dealt with, for applications that keep their own.
     pub fn cursor(&self, conversation: ConversationId) -> Option<Cursor> {
-        unimplemented!()
+        let state = self.shared().state.lock();
+        state.conversations.get(&conversation)?.handled
     }
 
     /// One page of a conversation's log.
@@ -165,7 +328,7 @@ impl Client {
     /// # Errors
     /// What a request may meet.
     pub async fn history(&self, page: PageRequest) -> Result<Page, ClientError> {
-        unimplemented!()
+        self.shared().history(page).await
     }
 
     /// One page of the list of conversations, most recently active first; `page` is empty or
@@ -174,7 +337,7 @@ impl Client {
     /// # Errors
     /// What a request may meet.
     pub async fn list(&self, page: Bytes, limit: u32) -> Result<Summaries, ClientError> {
-        unimplemented!()
+        self.shared().list(page, limit).await
     }
 
     /// Those of these users that exist; at most 100 names and ids in all.
@@ -186,7 +349,7 @@ impl Client {
         names: &[&str],
         users: &[UserId],
     ) -> Result<Vec<UserFound>, ClientError> {
-        unimplemented!()
+        self.shared().find_users(names, users).await
     }
 
     /// Blocks a user, or lifts the block.
@@ -194,31 +357,109 @@ impl Client {
     /// # Errors
     /// What a request may meet.
     pub async fn set_block(&self, user: UserId, blocks: bool) -> Result<(), ClientError> {
-        unimplemented!()
+        self.shared().set_block(user, blocks).await
     }
 
     /// The device's network changed: the connection moves to a new socket (if the
     /// endpoint is the client's own), and a client that waits to dial dials at once.
     pub fn network_changed(&self) {
-        unimplemented!()
+        let shared = self.shared();
+        let own = shared.endpoint.lock().clone();
+        if let Some(endpoint) = own
+            && let Ok(local) = endpoint.local_addr()
+        {
+            let moved = std::net::UdpSocket::bind(any_port(local.is_ipv6()))
+                .and_then(|socket| endpoint.rebind(socket));
+            if let Err(error) = moved {
+                tracing::warn!(%error, "no new socket after a change of networks");
+            }
+        }
+        if !matches!(*shared.phase.borrow(), Phase::Online) {
+            shared.dial_now.notify_one();
+        }
     }
 
     /// How it is doing. Takes the connection's lock: sample it, don't call it per message.
     pub fn stats(&self) -> Stats {
-        unimplemented!()
+        let shared = self.shared();
+        let state = shared.state.lock();
+        let Counters { sign_ins, resends, duplicates, fills } = state.counters;
+        let mut stats = Stats {
+            online: state.connection.is_some(),
+            reconnects: sign_ins.saturating_sub(1),
+            resends,
+            duplicates,
+            fills,
+            outbox_len: state.outbox_len,
+            outbox_bytes: state.outbox_bytes,
+            conversations: state.conversations.len(),
+            streams: state.streams_open,
+            ..Stats::default()
+        };
+        let connection = state.connection.clone();
+        drop(state);
+        if let Some(connection) = connection {
+            let measured = connection.stats();
+            let rtt_us = measured.path.rtt.as_micros();
+            stats.rtt_us = u64::try_from(rtt_us).unwrap_or(u64::MAX);
+            stats.lost_packets = measured.path.lost_packets;
+            stats.sent_packets = measured.path.sent_packets;
+            stats.udp_rx_bytes = measured.udp_rx.bytes;
+            stats.udp_tx_bytes = measured.udp_tx.bytes;
+        }
+        stats
+    }
+
+    /// The connection's own statistics, if there is one.
+    pub fn connection_stats(&self) -> Option<quinn::ConnectionStats> {
+        let connection = self.shared().state.lock().connection.clone();
+        connection.map(|connection| connection.stats())
     }
 
     /// Waits until the outbox is empty.
     ///
     /// # Errors
-    /// [`ClientError::Closed`].
+    /// [`ClientError`] when the client has given up or was closed.
     pub async fn flush(&self) -> Result<(), ClientError> {
-        unimplemented!()
+        let shared = self.shared();
+        let mut phase = shared.phase.subscribe();
+        loop {
+            let emptied = shared.outbox_empty.notified();
+            if shared.state.lock().outbox_len == 0 {
+                return Ok(());
+            }
+            tokio::select! {
+                () = emptied => {}
+                stopped = phase.wait_for(|phase| matches!(phase, Phase::Stopped(_))) => {
+                    return match stopped.as_deref() {
+                        Ok(Phase::Stopped(why)) => Err(why.clone()),
+                        _ => Err(ClientError::Closed),
+                    };
+                }
+            }
+        }
     }
 
     /// Says what is still to be said (receipts), closes the connection and waits until
     /// all tasks have ended and the outbox's file is closed.
     pub async fn close(self) {
-        unimplemented!()
+        let shared = Arc::clone(self.shared());
+        let closing = shared.writers_done();
+        drop(tokio::time::timeout(CLOSE_TIMEOUT, closing).await);
+        shared.cancel.cancel();
+        shared.tasks.close();
+        shared.tasks.wait().await;
+        let closed = tokio::task::spawn_blocking(move || {
+            if let Some(file) = &shared.file {
+                file.close();
+            }
+        });
+        if closed.await.is_err() {
+            tracing::error!("closing the outbox's file panicked");
+        }
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.handle.shared
     }
 }

@@ -10,12 +10,12 @@ pub struct Cursor {
 }
 
 /// Older cursors kept behind the newest, at the most (the protocol's limit).
-pub const OLDER_MAX: usize = 16;
+pub(crate) const OLDER_MAX: usize = 16;
 
 /// The newest cursor and older ones at doubling distances behind it, so that
 /// after a reset of the server's history little has to be read again.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct CursorTrail {
+pub(crate) struct CursorTrail {
     newest: Option<Cursor>,
     /// Falling seqs, thinned out so that distances about double.
     older: Vec<Cursor>,
@@ -23,15 +23,12 @@ pub struct CursorTrail {
 
 impl CursorTrail {
     /// A trail that starts at this cursor.
-    pub fn new(newest: Option<Cursor>) -> Self {
-        Self {
-            newest,
-            older: Vec::new(),
-        }
+    pub(crate) fn new(newest: Option<Cursor>) -> Self {
+        Self { newest, older: Vec::new() }
     }
 
     /// The trail with these cursors, newest first; out of order ones are left out.
-    pub fn from_cursors(cursors: impl IntoIterator<Item = Cursor>) -> Self {
+    pub(crate) fn from_cursors(cursors: impl IntoIterator<Item = Cursor>) -> Self {
         let mut trail = Self::default();
         for cursor in cursors {
             match trail.newest {
@@ -48,17 +45,17 @@ impl CursorTrail {
     }
 
     /// The newest cursor.
-    pub fn newest(&self) -> Option<Cursor> {
+    pub(crate) fn newest(&self) -> Option<Cursor> {
         self.newest
     }
 
     /// The older ones, newest first; at most [`OLDER_MAX`].
-    pub fn older(&self) -> &[Cursor] {
+    pub(crate) fn older(&self) -> &[Cursor] {
         &self.older
     }
 
     /// Moves on to a later entry. An earlier or equal one changes nothing.
-    pub fn advance(&mut self, to: Cursor) {
+    pub(crate) fn advance(&mut self, to: Cursor) {
         if let Some(newest) = self.newest {
             if to.seq <= newest.seq {
                 return;
@@ -70,24 +67,19 @@ impl CursorTrail {
     }
 
     /// Forgets all cursors above `seq`.
-    pub fn drop_above(&mut self, seq: u64) {
+    pub(crate) fn drop_above(&mut self, seq: u64) {
         self.older.retain(|cursor| cursor.seq <= seq);
         if self.newest.is_some_and(|cursor| cursor.seq > seq) {
-            self.newest = if self.older.is_empty() {
-                None
-            } else {
-                Some(self.older.remove(0))
-            };
+            self.newest = if self.older.is_empty() { None } else { Some(self.older.remove(0)) };
         }
     }
 
-    /// Keeps, of each power of two of the distance to `head`, the farthest one
-    /// only, and the farthest [`OLDER_MAX`] of these.
+    /// Thins the older cursors out: where three neighbours lie at distances to `head` whose
+    /// binary logarithms differ by at most one, the middle one goes.
     fn thin(&mut self, head: u64) {
         let class = |cursor: &Cursor| (head - cursor.seq).ilog2();
         let mut index = 0;
         while index + 1 < self.older.len() {
-            // Of three neighbours in one class or the next, the middle one goes.
             let drop_next = index + 2 < self.older.len()
                 && class(&self.older[index + 2]) <= class(&self.older[index]) + 1;
             if drop_next {
@@ -105,10 +97,7 @@ mod tests {
     use super::*;
 
     fn cursor(seq: u64) -> Cursor {
-        Cursor {
-            seq,
-            tail: seq.to_be_bytes(),
-        }
+        Cursor { seq, tail: seq.to_be_bytes() }
     }
 
     #[test]

@@ -170,10 +170,7 @@ impl Dialer {
         match &self.inner.server {
             Server::Addresses(addresses) => Ok(addresses.clone()),
             Server::Name(name) => {
-                let resolve = |why: String| ClientError::Resolve {
-                    server: name.clone(),
-                    why,
-                };
+                let resolve = |why: String| ClientError::Resolve { server: name.clone(), why };
                 let found: Vec<_> = tokio::net::lookup_host(name)
                     .await
                     .map_err(|error| resolve(error.to_string()))?
@@ -202,20 +199,13 @@ pub(crate) struct Line {
 
 impl Line {
     pub(crate) fn new(dialer: Dialer) -> Self {
-        Self {
-            dialer,
-            own: None,
-            turn: 0,
-        }
+        Self { dialer, own: None, turn: 0 }
     }
 
     /// Dials once; the next call tries the next address.
     pub(crate) async fn connect(&mut self) -> Result<quinn::Connection, ClientError> {
         let limit = self.dialer.inner.dial_timeout;
-        tokio::time::timeout(limit, self.dial())
-            .await
-            .map_err(|_| ClientError::TimedOut)
-            .flatten()
+        tokio::time::timeout(limit, self.dial()).await.map_err(|_| ClientError::TimedOut).flatten()
     }
 
     async fn dial(&mut self) -> Result<quinn::Connection, ClientError> {
@@ -237,9 +227,7 @@ impl Line {
             return Ok(shared.clone());
         }
         if let Some(own) = &self.own
-            && own
-                .local_addr()
-                .is_ok_and(|local| local.is_ipv6() == server.is_ipv6())
+            && own.local_addr().is_ok_and(|local| local.is_ipv6() == server.is_ipv6())
         {
             return Ok(own.clone());
         }
@@ -265,11 +253,7 @@ impl Line {
 
 /// Any local address and port.
 pub(crate) fn any_port(ipv6: bool) -> SocketAddr {
-    if ipv6 {
-        (Ipv6Addr::UNSPECIFIED, 0).into()
-    } else {
-        (Ipv4Addr::UNSPECIFIED, 0).into()
-    }
+    if ipv6 { (Ipv6Addr::UNSPECIFIED, 0).into() } else { (Ipv4Addr::UNSPECIFIED, 0).into() }
 }
 
 fn transport_config(settings: &Transport) -> Result<TransportConfig, ClientError> {

@@ -96,11 +96,7 @@ id! {
 impl ConversationId {
     /// The conversation of two users, the same whoever asks.
     pub fn of_pair(one: UserId, other: UserId) -> Self {
-        let (low, high) = if one <= other {
-            (one, other)
-        } else {
-            (other, one)
-        };
+        let (low, high) = if one <= other { (one, other) } else { (other, one) };
         let mut hash = Sha256::new();
         hash.update(b"petrel pair 1");
         hash.update(low.0);
@@ -163,13 +159,7 @@ mod tests {
     fn message_ids_are_version_7_and_rise_even_when_the_clock_goes_back() {
         let mut clock = MessageClock::default();
         let mut last = clock.next(5_000, u128::MAX);
-        for (now, random) in [
-            (5_000, u128::MAX),
-            (5_000, 0),
-            (4_000, 7),
-            (5_001, 0),
-            (1, 1),
-        ] {
+        for (now, random) in [(5_000, u128::MAX), (5_000, 0), (4_000, 7), (5_001, 0), (1, 1)] {
             let id = clock.next(now, random);
             assert!(id > last, "{id} after {last}");
             let uuid = uuid::Uuid::from_bytes(id.0);

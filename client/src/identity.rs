@@ -43,10 +43,7 @@ pub struct Token {
 
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Token")
-            .field("text", &"***")
-            .field("expires_ms", &self.expires_ms)
-            .finish()
+        f.debug_struct("Token").field("text", &"***").field("expires_ms", &self.expires_ms).finish()
     }
 }
 
@@ -159,28 +156,15 @@ mod tests {
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
-            assert_eq!(
-                fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-                0o600
-            );
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
             fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-            assert!(matches!(
-                Identity::load(&path),
-                Err(ClientError::Invalid(_))
-            ));
+            assert!(matches!(Identity::load(&path), Err(ClientError::Invalid(_))));
         }
     }
 
     #[test]
     fn secrets_and_tokens_are_not_shown() {
-        let shown = format!(
-            "{:?} {:?}",
-            alice(),
-            Token {
-                text: "abcdef".into(),
-                expires_ms: 1
-            }
-        );
+        let shown = format!("{:?} {:?}", alice(), Token { text: "abcdef".into(), expires_ms: 1 });
         assert!(!shown.contains("c4") && !shown.contains("196") && !shown.contains("abcdef"));
     }
 }

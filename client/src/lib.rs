@@ -7,14 +7,25 @@
 mod backoff;
 mod body;
 mod client;
+mod conversation;
 mod cursor;
 mod dialer;
 mod error;
 mod event;
+mod event_queue;
+mod frames;
 mod id;
 mod identity;
+mod incoming;
 mod options;
+mod outbox;
+mod outbox_file;
+mod receipt;
 mod request;
+mod session;
+mod shared;
+mod stream;
+mod timeline;
 mod tls;
 
 pub use body::{BODY_BYTES_MAX, Undecodable};

@@ -31,11 +31,9 @@ impl Trust {
     /// # Errors
     /// [`ClientError::Invalid`] if the text is no fingerprint.
     pub fn from_fingerprint_hex(text: &str) -> Result<Self, ClientError> {
-        hex_32(&text.replace(':', ""))
-            .map(Self::Fingerprint)
-            .ok_or_else(|| {
-                ClientError::Invalid("a fingerprint has 64 hexadecimal digits".to_owned())
-            })
+        hex_32(&text.replace(':', "")).map(Self::Fingerprint).ok_or_else(|| {
+            ClientError::Invalid("a fingerprint has 64 hexadecimal digits".to_owned())
+        })
     }
 }
 
@@ -67,22 +65,15 @@ pub(crate) fn client_config(trust: &Trust, sessions: usize) -> Result<ClientConf
     let mut config = match trust {
         Trust::Fingerprint(sha256) => builder
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Pinned {
-                sha256: *sha256,
-                provider,
-            }))
+            .with_custom_certificate_verifier(Arc::new(Pinned { sha256: *sha256, provider }))
             .with_no_client_auth(),
         Trust::CaFile(path) => {
             let pem = std::fs::read(path).map_err(|error| {
                 ClientError::Invalid(format!("CA file {}: {error}", path.display()))
             })?;
-            builder
-                .with_root_certificates(roots(&pem)?)
-                .with_no_client_auth()
+            builder.with_root_certificates(roots(&pem)?).with_no_client_auth()
         }
-        Trust::CaPem(pem) => builder
-            .with_root_certificates(roots(pem)?)
-            .with_no_client_auth(),
+        Trust::CaPem(pem) => builder.with_root_certificates(roots(pem)?).with_no_client_auth(),
     };
     config.alpn_protocols = vec![petrel_proto::version::ALPN.to_vec()];
     config.enable_early_data = false;
@@ -98,9 +89,7 @@ fn roots(pem: &[u8]) -> Result<RootCertStore, ClientError> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem) {
         let certificate = certificate.map_err(|error| invalid(error.to_string()))?;
-        roots
-            .add(certificate)
-            .map_err(|error| invalid(error.to_string()))?;
+        roots.add(certificate).map_err(|error| invalid(error.to_string()))?;
     }
     if roots.is_empty() {
         return Err(invalid("none in the PEM".to_owned()));
@@ -128,7 +117,7 @@ impl ServerCertVerifier for Pinned {
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        if Sha256::digest(end_entity.as_ref()).as_slice() == self.sha256 {
+        if <[u8; 32]>::from(Sha256::digest(end_entity.as_ref())) == self.sha256 {
             return Ok(ServerCertVerified::assertion());
         }
         Err(rustls::Error::InvalidCertificate(
@@ -165,9 +154,7 @@ impl ServerCertVerifier for Pinned {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 

@@ -1,0 +1,105 @@
+//! Frames over QUIC streams.
+
+use bytes::{Bytes, BytesMut};
+use petrel_proto::code::Code;
+use petrel_proto::frame::{self, FrameReader};
+use petrel_proto::wire::{Frame, frame::What};
+use prost::Message;
+use quinn::{ReadError, RecvStream, VarInt};
+
+use crate::error::ClientError;
+
+/// Bytes of one frame, at the most (the protocol's limit).
+pub(crate) const FRAME_BYTES_MAX: usize = 67_584;
+/// Bytes that one read takes, at the most.
+const CHUNK_BYTES_MAX: usize = 64 * 1024;
+
+/// Why a stream gives no more frames.
+#[derive(Debug)]
+pub(crate) enum StreamEnd {
+    /// The server finished it.
+    Finished,
+    /// The server reset it.
+    Reset(Code),
+    /// The connection is gone.
+    Lost(String),
+    /// What came is not the protocol.
+    Broken(String),
+}
+
+impl From<StreamEnd> for ClientError {
+    fn from(end: StreamEnd) -> Self {
+        match end {
+            StreamEnd::Finished => Self::Protocol("the stream ended too early".to_owned()),
+            StreamEnd::Reset(code) => {
+                Self::Refused { code, text: String::new(), retry_after_ms: 0 }
+            }
+            StreamEnd::Lost(why) => Self::Connection(why),
+            StreamEnd::Broken(why) => Self::Protocol(why),
+        }
+    }
+}
+
+/// The receiving side of a stream, as frames.
+#[derive(Debug)]
+pub(crate) struct FrameSource {
+    stream: RecvStream,
+    reader: FrameReader,
+    chunk: Bytes,
+}
+
+impl FrameSource {
+    pub(crate) fn new(stream: RecvStream) -> Self {
+        Self { stream, reader: FrameReader::new(FRAME_BYTES_MAX), chunk: Bytes::new() }
+    }
+
+    /// The next frame, if what was read already has one.
+    pub(crate) fn buffered(&mut self) -> Result<Option<(Frame, What)>, StreamEnd> {
+        let broken = |error: frame::FrameError| StreamEnd::Broken(error.to_string());
+        match self.reader.next(&mut self.chunk).map_err(broken)? {
+            Some(payload) => frame::decode(payload).map(Some).map_err(broken),
+            None => Ok(None),
+        }
+    }
+
+    /// Reads once from the stream.
+    pub(crate) async fn fill(&mut self) -> Result<(), StreamEnd> {
+        match self.stream.read_chunk(CHUNK_BYTES_MAX, true).await {
+            Ok(Some(chunk)) => {
+                self.chunk = chunk.bytes;
+                Ok(())
+            }
+            Ok(None) => match self.reader.finish() {
+                Ok(()) => Err(StreamEnd::Finished),
+                Err(error) => Err(StreamEnd::Broken(error.to_string())),
+            },
+            Err(ReadError::Reset(code)) => Err(StreamEnd::Reset(
+                Code::from_number(code.into_inner()).unwrap_or(Code::Internal),
+            )),
+            Err(error) => Err(StreamEnd::Lost(error.to_string())),
+        }
+    }
+
+    pub(crate) async fn next(&mut self) -> Result<(Frame, What), StreamEnd> {
+        loop {
+            if let Some(frame) = self.buffered()? {
+                return Ok(frame);
+            }
+            self.fill().await?;
+        }
+    }
+
+    /// Tells the server that nothing more is read here.
+    pub(crate) fn stop(&mut self, code: Code) {
+        // A stream that has ended already needs no stopping.
+        drop(self.stream.stop(VarInt::from_u32(code.number())));
+    }
+}
+
+/// Appends a frame with its length.
+pub(crate) fn encode_into(out: &mut BytesMut, frame: &Frame) {
+    let len = frame.encoded_len();
+    out.reserve(len + 8);
+    frame::write_varint(out, len as u64);
+    frame.encode_raw(out);
+}

@@ -1,0 +1,167 @@
+//! The client's own receipts of one conversation: gathered, sent together. Pure.
+
+use std::time::{Duration, Instant};
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Cursors {
+    delivered: u64,
+    read: u64,
+}
+
+/// Own receipts: what is so, what was said on this stream.
+#[derive(Debug, Default)]
+pub(crate) struct OwnReceipts {
+    now: Cursors,
+    said: Cursors,
+    /// What was said on a stream that is gone, and may not have arrived.
+    in_doubt: bool,
+    /// When what is new is sent.
+    send_at: Option<Instant>,
+}
+
+impl OwnReceipts {
+    /// Everything up to `seq` is at the application. The answer is when to look again.
+    pub(crate) fn delivered(&mut self, seq: u64, now: Instant, delay: Duration) -> Option<Instant> {
+        if seq <= self.now.delivered {
+            return None;
+        }
+        self.now.delivered = seq;
+        self.plan(now, delay)
+    }
+
+    /// Everything up to `seq` was on the screen.
+    pub(crate) fn read(&mut self, seq: u64, now: Instant, delay: Duration) -> Option<Instant> {
+        if seq <= self.now.read {
+            return None;
+        }
+        self.now.read = seq;
+        self.now.delivered = self.now.delivered.max(seq);
+        self.plan(now, delay)
+    }
+
+    fn plan(&mut self, now: Instant, delay: Duration) -> Option<Instant> {
+        if self.send_at.is_some() {
+            return None;
+        }
+        self.send_at = Some(now + delay);
+        self.send_at
+    }
+
+    /// What is new is sent with the next write, which comes now.
+    pub(crate) fn hurry(&mut self) {
+        if let Some(at) = &mut self.send_at {
+            *at = at.checked_sub(Duration::from_secs(3_600)).unwrap_or(*at);
+        }
+    }
+
+    /// When to look again, if not now.
+    pub(crate) fn due(&self, now: Instant) -> Option<Instant> {
+        self.send_at.filter(|at| *at > now)
+    }
+
+    /// Whether the read cursor should be said, even if a stream has to be opened for it.
+    pub(crate) fn read_due(&self) -> bool {
+        self.now.read > self.said.read && self.send_at.is_some()
+    }
+
+    /// The `seen` of a send: the read cursor, if it was not said yet.
+    pub(crate) fn seen(&mut self) -> u64 {
+        if self.now.read <= self.said.read {
+            return 0;
+        }
+        self.said.read = self.now.read;
+        self.now.read
+    }
+
+    /// What to say now: (delivered, read). With `in_passing` something else is written
+    /// anyway, so that it need not wait.
+    pub(crate) fn take(&mut self, now: Instant, in_passing: bool) -> Option<(u64, u64)> {
+        let at = self.send_at?;
+        if !in_passing && now < at {
+            return None;
+        }
+        self.send_at = None;
+        if self.now == self.said {
+            return None;
+        }
+        self.said = self.now;
+        Some((self.now.delivered, self.now.read))
+    }
+
+    /// What an Attach or a Hello says; 0, 0 says nothing.
+    pub(crate) fn current(&mut self) -> (u64, u64) {
+        self.send_at = None;
+        self.in_doubt = false;
+        self.said = self.now;
+        (self.now.delivered, self.now.read)
+    }
+
+    /// The stream that they were said on is gone.
+    pub(crate) fn unconfirmed(&mut self) {
+        self.in_doubt |= self.said != Cursors::default();
+    }
+
+    /// Whether they should be said again at the next sign-in.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.in_doubt || self.send_at.is_some()
+    }
+
+    /// The history above `to` is gone.
+    pub(crate) fn clamp(&mut self, to: u64) {
+        for cursors in [&mut self.now, &mut self.said] {
+            cursors.delivered = cursors.delivered.min(to);
+            cursors.read = cursors.read.min(to);
+        }
+    }
+
+    /// Nobody wants to hear them.
+    pub(crate) fn forget(&mut self) {
+        *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DELAY: Duration = Duration::from_millis(300);
+
+    #[test]
+    fn receipts_are_gathered_for_a_while_and_sent_once() {
+        let start = Instant::now();
+        let mut own = OwnReceipts::default();
+        assert_eq!(own.delivered(1, start, DELAY), Some(start + DELAY));
+        assert_eq!(own.delivered(2, start, DELAY), None);
+        assert_eq!(own.delivered(1, start, DELAY), None);
+        assert_eq!(own.take(start, false), None);
+        assert_eq!(own.take(start + DELAY, false), Some((2, 0)));
+        assert_eq!(own.take(start + DELAY, false), None);
+    }
+
+    #[test]
+    fn what_is_written_anyway_takes_them_along() {
+        let start = Instant::now();
+        let mut own = OwnReceipts::default();
+        own.read(5, start, DELAY);
+        assert!(own.read_due());
+        assert_eq!(own.seen(), 5);
+        assert_eq!(own.seen(), 0);
+        assert_eq!(own.take(start, true), Some((5, 5)));
+        assert!(!own.read_due());
+    }
+
+    #[test]
+    fn what_was_said_on_a_lost_stream_is_said_again() {
+        let start = Instant::now();
+        let mut own = OwnReceipts::default();
+        own.delivered(3, start, DELAY);
+        assert_eq!(own.current(), (3, 0));
+        assert!(!own.is_in_doubt());
+        own.unconfirmed();
+        assert!(own.is_in_doubt());
+        assert_eq!(own.current(), (3, 0));
+        assert!(!own.is_in_doubt());
+        own.clamp(1);
+        assert_eq!(own.current(), (1, 0));
+    }
+}

@@ -1,0 +1,488 @@
+//! Staying signed in: dial, Hello, the control stream, and dialing again.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use petrel_proto::code::{Action, Code};
+use petrel_proto::frame::bare;
+use petrel_proto::version::FEATURES;
+use petrel_proto::wire::{self, frame::What};
+use quinn::{Connection, ConnectionError, SendStream, VarInt};
+use tokio::sync::mpsc;
+
+use crate::backoff::{Backoff, jittered};
+use crate::dialer::Line;
+use crate::error::ClientError;
+use crate::event::{Event, OfflineReason};
+use crate::frames::{FrameSource, StreamEnd};
+use crate::id::{ConversationId, UserId};
+use crate::identity::Token;
+use crate::incoming;
+use crate::request;
+use crate::shared::{Phase, Shared, unix_ms};
+use crate::stream;
+
+/// Receipts in one Hello, at the most (the protocol's limit).
+const HELLO_RECEIPTS_MAX: usize = 256;
+/// How long sign-in may take.
+const SIGN_IN_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection that held this long ends the series of failures.
+const STEADY: Duration = Duration::from_secs(10);
+/// How long a connection that is replaced may finish what is under way.
+const LINGER: Duration = Duration::from_secs(5);
+/// A token is used only if it holds this much longer, in milliseconds.
+const TOKEN_LEFT_MS: u64 = 10_000;
+
+/// A connection that is signed in.
+struct SignedIn {
+    connection: Connection,
+    control: FrameSource,
+    hello: SendStream,
+}
+
+/// Why it is over, and what to do.
+struct Ended {
+    why: OfflineReason,
+    next: Next,
+}
+
+enum Next {
+    /// Dial again, after the back-off's wait or this one, if it is longer.
+    Again(Duration),
+    /// Dial now; the old connection goes on meanwhile.
+    HandOver,
+    Stop,
+}
+
+/// Keeps the client online until it is cancelled or has to give up.
+pub(crate) async fn run(shared: Arc<Shared>) {
+    let cancel = shared.cancel.clone();
+    let mut session = Session {
+        line: Line::new(shared.options.dialer.clone()),
+        token: shared.options.token.clone(),
+        backoff: Backoff::new(shared.options.backoff_min, shared.options.backoff_max),
+        shared: Arc::clone(&shared),
+    };
+    let stopped = tokio::select! {
+        why = session.keep_online() => Some(why),
+        () = cancel.cancelled() => None,
+    };
+    let connection = shared.state.lock().connection.clone();
+    if let Some(connection) = connection {
+        connection.close(VarInt::from_u32(0), b"");
+    }
+    let why = stopped.unwrap_or_else(|| OfflineReason::Lost("closed by the application".into()));
+    let error = match &why {
+        OfflineReason::SignInRefused(code, text) => {
+            ClientError::Refused { code: *code, text: text.clone(), retry_after_ms: 0 }
+        }
+        OfflineReason::Closed(code) => ClientError::Refused {
+            code: *code,
+            text: "the connection was closed".to_owned(),
+            retry_after_ms: 0,
+        },
+        OfflineReason::Lost(_) => ClientError::Closed,
+    };
+    let event = Event::Offline { why, retry_in: None };
+    shared.disconnected(event, Phase::Stopped(error));
+    shared.events.end();
+    session.line.finish().await;
+}
+
+struct Session {
+    shared: Arc<Shared>,
+    line: Line,
+    token: Option<Token>,
+    backoff: Backoff,
+}
+
+impl Session {
+    async fn keep_online(&mut self) -> OfflineReason {
+        let mut handed_over: Option<SignedIn> = None;
+        loop {
+            let ended = match self.connect().await {
+                Ok(mut signed_in) => {
+                    if let Some(old) = handed_over.take() {
+                        self.linger(old);
+                    }
+                    let since = Instant::now();
+                    let ended = self.serve(&mut signed_in).await;
+                    if since.elapsed() >= STEADY {
+                        self.backoff.reset();
+                    }
+                    if matches!(ended.next, Next::HandOver) {
+                        handed_over = Some(signed_in);
+                        continue;
+                    }
+                    signed_in.connection.close(VarInt::from_u32(0), b"");
+                    ended
+                }
+                Err(ended) => ended,
+            };
+            if let Some(old) = handed_over.take() {
+                self.linger(old);
+            }
+            let Next::Again(at_least) = ended.next else {
+                return ended.why;
+            };
+            let wait = self.backoff.next(rand::random()).max(at_least);
+            tracing::debug!(why = %ended.why, ?wait, "offline");
+            let event = Event::Offline { why: ended.why, retry_in: Some(wait) };
+            self.shared.disconnected(event, Phase::Connecting);
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.shared.dial_now.notified() => {}
+            }
+        }
+    }
+
+    /// Lets a connection that was replaced finish what is under way.
+    fn linger(&self, old: SignedIn) {
+        let cancel = self.shared.cancel.clone();
+        self.shared.tasks.spawn(async move {
+            tokio::select! {
+                _ = old.connection.closed() => {}
+                () = tokio::time::sleep(LINGER) => {}
+                () = cancel.cancelled() => {}
+            }
+            old.connection.close(VarInt::from_u32(0), b"");
+            drop((old.control, old.hello));
+        });
+    }
+
+    async fn connect(&mut self) -> Result<SignedIn, Ended> {
+        let connection = self.line.connect().await.map_err(failed)?;
+        *self.shared.endpoint.lock() = self.line.own_endpoint();
+        let signing_in = self.sign_in(&connection);
+        let outcome = tokio::time::timeout(SIGN_IN_TIMEOUT, signing_in)
+            .await
+            .unwrap_or(Err(ClientError::TimedOut));
+        match outcome {
+            Ok((control, hello)) => Ok(SignedIn { connection, control, hello }),
+            Err(error) => {
+                let ended = match connection.close_reason() {
+                    Some(reason) => closed(&reason),
+                    None => failed(error),
+                };
+                connection.close(VarInt::from_u32(0), b"");
+                Err(ended)
+            }
+        }
+    }
+
+    async fn sign_in(
+        &mut self,
+        connection: &Connection,
+    ) -> Result<(FrameSource, SendStream), ClientError> {
+        let mut tried = false;
+        let token = match self.usable_token() {
+            Some(token) => token,
+            None => {
+                tried = true;
+                self.log_in(connection).await?
+            }
+        };
+        let (mut hello, recv) = connection
+            .open_bi()
+            .await
+            .map_err(|error| ClientError::Connection(error.to_string()))?;
+        let mut control = FrameSource::new(recv);
+        let receipts = self.shared.state.lock().take_receipts(HELLO_RECEIPTS_MAX);
+        self.write_hello(&mut hello, token, &receipts).await?;
+        loop {
+            match control.next().await? {
+                (_, What::Welcome(welcome)) => {
+                    self.welcome(connection, &welcome)?;
+                    return Ok((control, hello));
+                }
+                (_, What::Refusal(said)) => {
+                    let refusal = incoming::refusal(said);
+                    let stale = matches!(refusal.code, Code::Reauthenticate | Code::TokenInvalid);
+                    self.token = None;
+                    if !stale || tried {
+                        return Err(request::refused(refusal));
+                    }
+                    tried = true;
+                    let token = self.log_in(connection).await?;
+                    self.write_hello(&mut hello, token, &receipts).await?;
+                }
+                _ => {
+                    return Err(ClientError::Protocol("something other than a Welcome".to_owned()));
+                }
+            }
+        }
+    }
+
+    fn usable_token(&self) -> Option<String> {
+        let offset = self.shared.state.lock().clock_offset_ms;
+        let now = unix_ms().saturating_add_signed(offset);
+        self.token
+            .as_ref()
+            .filter(|token| token.expires_ms > now + TOKEN_LEFT_MS)
+            .map(|token| token.text.clone())
+    }
+
+    async fn log_in(&mut self, connection: &Connection) -> Result<String, ClientError> {
+        let token = request::login(connection, &self.shared.options.identity).await?;
+        let text = token.text.clone();
+        self.token = Some(token);
+        Ok(text)
+    }
+
+    async fn write_hello(
+        &self,
+        stream: &mut SendStream,
+        token: String,
+        receipts: &[(ConversationId, u64, u64)],
+    ) -> Result<(), ClientError> {
+        let agent = &self.shared.options.agent;
+        let end = (0..=64).rev().find(|at| agent.is_char_boundary(*at)).unwrap_or(0);
+        let hello = wire::Hello {
+            token,
+            features: FEATURES.iter().map(|&feature| feature.to_owned()).collect(),
+            dictionaries: crate::body::dictionaries(),
+            receipts: receipts
+                .iter()
+                .map(|(conversation, delivered, read)| wire::OwnReceipt {
+                    conversation: conversation.to_bytes(),
+                    delivered: *delivered,
+                    read: *read,
+                })
+                .collect(),
+            agent: agent.get(..end).unwrap_or(agent).to_owned(),
+        };
+        write_frame(stream, What::Hello(hello)).await
+    }
+
+    fn welcome(&self, connection: &Connection, said: &wire::Welcome) -> Result<(), ClientError> {
+        let bad = |_| ClientError::Protocol("a Welcome with ids of another size".to_owned());
+        let user = UserId::from_slice(&said.user).map_err(bad)?;
+        if user != self.shared.options.identity.user {
+            return Err(ClientError::Protocol("the token belongs to another user".to_owned()));
+        }
+        let mut session = [0; 16];
+        if said.session.len() == session.len() {
+            session.copy_from_slice(&said.session);
+        }
+        *self.shared.dictionaries.lock() = said.dictionaries.iter().copied().take(64).collect();
+        self.shared.connected(
+            connection.clone(),
+            said.streams_max,
+            said.server_time_ms,
+            |clock_offset_ms| Event::Online { user, session, clock_offset_ms },
+        );
+        Ok(())
+    }
+
+    /// Serves a connection until something ends it.
+    async fn serve(&mut self, signed_in: &mut SignedIn) -> Ended {
+        let SignedIn { connection, control, hello } = signed_in;
+        let shared = Arc::clone(&self.shared);
+        let (answers, answered) = mpsc::channel(4);
+        let ended = tokio::select! {
+            ended = read_control(&shared, control, answers) => ended,
+            () = accept_streams(&shared, connection) => lost(connection).await,
+            ended = self.refresh(connection, hello, answered) => ended,
+            () = keep_time(&shared) => lost(connection).await,
+        };
+        match (&ended.next, connection.close_reason()) {
+            // The connection's own reason says more than what became of one stream.
+            (Next::Again(_), Some(reason)) => closed(&reason),
+            _ => ended,
+        }
+    }
+
+    /// Gets a new token whenever one is asked for.
+    async fn refresh(
+        &mut self,
+        connection: &Connection,
+        control: &mut SendStream,
+        mut answered: mpsc::Receiver<Result<u64, incoming::Refusal>>,
+    ) -> Ended {
+        loop {
+            self.shared.refresh.notified().await;
+            loop {
+                let renewal = self.renew(connection, control, &mut answered);
+                let renewed = tokio::time::timeout(SIGN_IN_TIMEOUT, renewal)
+                    .await
+                    .unwrap_or(Err(ClientError::TimedOut));
+                let error = match renewed {
+                    Ok(()) => break,
+                    Err(error) => error,
+                };
+                let ended = failed(error);
+                if matches!(ended.next, Next::Stop) || connection.close_reason().is_some() {
+                    return ended;
+                }
+                tracing::warn!(why = %ended.why, "no new token yet");
+                tokio::time::sleep(jittered(Duration::from_secs(1), rand::random())).await;
+            }
+            self.shared.token_renewed();
+        }
+    }
+
+    async fn renew(
+        &mut self,
+        connection: &Connection,
+        control: &mut SendStream,
+        answered: &mut mpsc::Receiver<Result<u64, incoming::Refusal>>,
+    ) -> Result<(), ClientError> {
+        // An answer that came too late for the try before is not this one's.
+        while answered.try_recv().is_ok() {}
+        let token = self.log_in(connection).await?;
+        write_frame(control, What::Refresh(wire::Refresh { token })).await?;
+        match answered.recv().await {
+            Some(Ok(_expires_ms)) => Ok(()),
+            Some(Err(refusal)) => Err(request::refused(refusal)),
+            None => Err(ClientError::Connection("the control stream ended".into())),
+        }
+    }
+}
+
+async fn write_frame(stream: &mut SendStream, what: What) -> Result<(), ClientError> {
+    stream
+        .write_chunk(petrel_proto::frame::encode(&bare(what)))
+        .await
+        .map_err(|error| ClientError::Connection(error.to_string()))
+}
+
+async fn read_control(
+    shared: &Arc<Shared>,
+    control: &mut FrameSource,
+    answers: mpsc::Sender<Result<u64, incoming::Refusal>>,
+) -> Ended {
+    loop {
+        let what = match control.next().await {
+            Ok((_, what)) => what,
+            Err(end) => return control_ended(end),
+        };
+        let answer = match what {
+            What::RefreshDue(_) => {
+                shared.refresh.notify_one();
+                None
+            }
+            What::Token(token) => Some(Ok(token.expires_ms)),
+            What::Refusal(said) => Some(Err(incoming::refusal(said))),
+            What::Hint(hint) => {
+                take_hint(shared, &hint);
+                shared.events.room().await;
+                None
+            }
+            What::GoAway(said) => {
+                tokio::time::sleep(between(&said)).await;
+                return Ended { why: OfflineReason::Closed(Code::GoingAway), next: Next::HandOver };
+            }
+            _ => return control_ended(StreamEnd::Broken("an unexpected frame".to_owned())),
+        };
+        if let Some(answer) = answer
+            && answers.try_send(answer).is_err()
+        {
+            tracing::debug!("an answer on the control stream that nobody asked for");
+        }
+    }
+}
+
+/// A random time in the range that a GoAway names.
+fn between(said: &wire::GoAway) -> Duration {
+    let min = f64::from(said.reconnect_after_ms_min);
+    let max = f64::from(said.reconnect_after_ms_max).max(min);
+    let ms = min + (max - min) * rand::random::<f64>();
+    Duration::from_secs_f64(ms / 1_000.0)
+}
+
+fn take_hint(shared: &Arc<Shared>, hint: &wire::Hint) {
+    let (Ok(id), Ok(peer)) =
+        (ConversationId::from_slice(&hint.conversation), incoming::optional_user(&hint.peer))
+    else {
+        tracing::warn!("a Hint with ids of another size");
+        return;
+    };
+    shared.events.push_all([Event::Hint { conversation: id, head: hint.head, peer }]);
+    shared.with(id, |conversation, _, _| {
+        if conversation.live {
+            conversation.show();
+        }
+    });
+    shared.settle();
+}
+
+/// Takes the streams that the server opens.
+async fn accept_streams(shared: &Arc<Shared>, connection: &Connection) {
+    while let Ok((send, recv)) = connection.accept_bi().await {
+        let task = stream::accepted(Arc::clone(shared), send, recv);
+        shared.tasks.spawn(task);
+    }
+}
+
+/// Looks at conversations when their time has come.
+async fn keep_time(shared: &Arc<Shared>) {
+    loop {
+        let changed = shared.timer.notified();
+        match shared.next_wake() {
+            Some(at) => {
+                tokio::select! {
+                    () = tokio::time::sleep_until(at.into()) => {}
+                    () = changed => {}
+                }
+            }
+            None => changed.await,
+        }
+        shared.fire();
+    }
+}
+
+async fn lost(connection: &Connection) -> Ended {
+    closed(&connection.closed().await)
+}
+
+fn control_ended(end: StreamEnd) -> Ended {
+    match end {
+        StreamEnd::Reset(code) => by_code(code, |code| OfflineReason::Closed(code)),
+        StreamEnd::Finished => again("the server ended the session".to_owned()),
+        StreamEnd::Lost(why) | StreamEnd::Broken(why) => again(why),
+    }
+}
+
+fn again(why: String) -> Ended {
+    Ended { why: OfflineReason::Lost(why), next: Next::Again(Duration::ZERO) }
+}
+
+/// What a connection's end means.
+fn closed(reason: &ConnectionError) -> Ended {
+    match reason {
+        ConnectionError::ApplicationClosed(close) => {
+            let code = Code::from_number(close.error_code.into_inner()).unwrap_or(Code::Internal);
+            by_code(code, OfflineReason::Closed)
+        }
+        other => again(other.to_string()),
+    }
+}
+
+/// What a dial or a sign-in that did not work means.
+fn failed(error: ClientError) -> Ended {
+    match error {
+        ClientError::Refused { code, text, retry_after_ms } => {
+            let mut ended = by_code(code, |code| OfflineReason::SignInRefused(code, text));
+            if let Next::Again(wait) = &mut ended.next
+                && retry_after_ms > 0
+            {
+                *wait = jittered(Duration::from_millis(retry_after_ms.into()), rand::random());
+            }
+            ended
+        }
+        other => again(other.to_string()),
+    }
+}
+
+fn by_code(code: Code, why: impl FnOnce(Code) -> OfflineReason) -> Ended {
+    let next = match (code, code.action()) {
+        // An orderly end by the server; it may come back.
+        (Code::Ok, _) | (_, Action::Reauthenticate) => Next::Again(Duration::ZERO),
+        (_, Action::GiveUp) => Next::Stop,
+        (_, Action::Retry { after_ms } | Action::Reconnect { after_ms }) => {
+            let wait = Duration::from_millis(after_ms.into());
+            Next::Again(jittered(wait, rand::random()))
+        }
+    };
+    Ended { why: why(code), next }
+}

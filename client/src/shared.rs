@@ -1,0 +1,587 @@
+//! A client's state, and the one lock around it. Tasks bring what came from the
+//! network and take what is to be written; nothing here waits.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
+use petrel_proto::code::Code;
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::conversation::{Context, Conversation, Effects, Stream};
+use crate::cursor::CursorTrail;
+use crate::error::{ClientError, SendError};
+use crate::event::Event;
+use crate::event_queue::{EventQueue, Handled};
+use crate::id::{ConversationId, MessageClock, MessageId, UserId};
+use crate::incoming::{Attach, Incoming};
+use crate::options::ClientOptions;
+use crate::outbox_file::{Contents, FileWatcher, OutboxFile, Stored};
+use crate::stream;
+
+/// Requests at once (the protocol's limit).
+const REQUESTS_MAX: usize = 8;
+/// Conversation streams of ours, until the server names its limit.
+const STREAMS_DEFAULT: usize = 64;
+
+/// How far a client has come.
+#[derive(Clone, Debug)]
+pub(crate) enum Phase {
+    Connecting,
+    Online,
+    /// It has given up, or was closed.
+    Stopped(ClientError),
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Counters {
+    pub(crate) sign_ins: u64,
+    pub(crate) resends: u64,
+    pub(crate) duplicates: u64,
+    pub(crate) fills: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) connection: Option<quinn::Connection>,
+    /// Conversation streams that the server lets us open.
+    streams_max: usize,
+    /// Those of ours that are open.
+    pub(crate) streams_open: usize,
+    pub(crate) conversations: HashMap<ConversationId, Conversation>,
+    pub(crate) outbox_len: usize,
+    pub(crate) outbox_bytes: usize,
+    durable_upto: u64,
+    clock: MessageClock,
+    pub(crate) clock_offset_ms: i64,
+    wakes: BinaryHeap<Reverse<(Instant, ConversationId)>>,
+    generation: u64,
+    pub(crate) counters: Counters,
+    pub(crate) stopped: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) options: ClientOptions,
+    pub(crate) state: Mutex<State>,
+    pub(crate) events: EventQueue,
+    pub(crate) file: Option<OutboxFile>,
+    pub(crate) phase: watch::Sender<Phase>,
+    /// Streams whose writing side is at work.
+    pub(crate) writers: watch::Sender<usize>,
+    /// A wake-up was planned that is earlier than all others.
+    pub(crate) timer: Notify,
+    /// A new token is needed.
+    pub(crate) refresh: Notify,
+    /// Dial now.
+    pub(crate) dial_now: Notify,
+    pub(crate) outbox_empty: Notify,
+    pub(crate) requests: Semaphore,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) cancel: CancellationToken,
+    pub(crate) runtime: tokio::runtime::Handle,
+    /// The dictionaries that the server has; those of the first version until it says so.
+    pub(crate) dictionaries: Mutex<Arc<[u32]>>,
+    /// The client's own endpoint, once there is one.
+    pub(crate) endpoint: Mutex<Option<quinn::Endpoint>>,
+}
+
+/// Unix milliseconds of this device.
+pub(crate) fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl State {
+    pub(crate) fn new(contents: Contents) -> Self {
+        let now = Instant::now();
+        let mut state = Self {
+            connection: None,
+            streams_max: STREAMS_DEFAULT,
+            streams_open: 0,
+            conversations: HashMap::new(),
+            outbox_len: 0,
+            outbox_bytes: 0,
+            durable_upto: 0,
+            clock: MessageClock::default(),
+            clock_offset_ms: 0,
+            wakes: BinaryHeap::new(),
+            generation: 0,
+            counters: Counters::default(),
+            stopped: false,
+        };
+        for (id, trail) in contents.cursors {
+            let conversation = Conversation::new(id, trail, now);
+            state.conversations.insert(id, conversation);
+        }
+        for message in contents.messages {
+            state.outbox_len += 1;
+            state.outbox_bytes += message.body.len();
+            let conversation =
+                state.conversations.entry(message.conversation).or_insert_with(|| {
+                    Conversation::new(message.conversation, CursorTrail::default(), now)
+                });
+            conversation.peer = message.peer.or(conversation.peer);
+            conversation.outbox.push(stored_again(message));
+        }
+        state
+    }
+
+    /// A message id of now, by the server's clock if ours is far from it.
+    pub(crate) fn next_id(&mut self) -> MessageId {
+        const TRUSTED_MS: u64 = 60_000;
+        let mut now_ms = unix_ms();
+        if self.clock_offset_ms.unsigned_abs() > TRUSTED_MS {
+            now_ms = now_ms.saturating_add_signed(self.clock_offset_ms);
+        }
+        self.clock.next(now_ms, rand::random())
+    }
+
+    /// Plans a look at a conversation. Says whether it is the earliest of all.
+    fn plan(&mut self, at: Instant, id: ConversationId) -> bool {
+        let Some(conversation) = self.conversations.get_mut(&id) else {
+            return false;
+        };
+        if conversation.planned.is_some_and(|earlier| earlier <= at) {
+            return false;
+        }
+        conversation.planned = Some(at);
+        let earliest = self.wakes.peek().is_none_or(|first| at < first.0.0);
+        self.wakes.push(Reverse((at, id)));
+        earliest
+    }
+
+    /// Own receipts that may not have arrived, for the next sign-in; what they say counts as said.
+    pub(crate) fn take_receipts(&mut self, max: usize) -> Vec<(ConversationId, u64, u64)> {
+        self.conversations
+            .values_mut()
+            .filter(|conversation| conversation.receipts.is_in_doubt())
+            .take(max)
+            .map(|conversation| {
+                let (delivered, read) = conversation.receipts.current();
+                (conversation.id, delivered, read)
+            })
+            .collect()
+    }
+}
+
+fn stored_again(message: Stored) -> crate::outbox::Queued<crate::conversation::Waiter> {
+    let mut queued =
+        crate::outbox::Queued::new(message.id, message.kind, message.encoding, message.body);
+    // It may have been sent before the restart.
+    queued.tried = true;
+    queued
+}
+
+impl Shared {
+    pub(crate) fn context(&self) -> Context {
+        Context {
+            me: self.options.identity.user,
+            now: Instant::now(),
+            random: rand::random(),
+            fill_max: self.options.fill_max,
+        }
+    }
+
+    /// The conversation's state, made if there is room for it.
+    pub(crate) fn conversation<'a>(
+        &self,
+        state: &'a mut State,
+        id: ConversationId,
+        peer: Option<UserId>,
+    ) -> Result<&'a mut Conversation, SendError> {
+        if state.stopped {
+            return Err(SendError::Closed);
+        }
+        if !state.conversations.contains_key(&id)
+            && state.conversations.len() >= self.options.conversations_max
+        {
+            return Err(SendError::TooManyConversations);
+        }
+        let conversation = state
+            .conversations
+            .entry(id)
+            .or_insert_with(|| Conversation::new(id, CursorTrail::default(), Instant::now()));
+        if peer.is_some() {
+            conversation.peer = peer;
+        }
+        Ok(conversation)
+    }
+
+    /// Runs a rule on a conversation and does what it asks for.
+    pub(crate) fn with(
+        self: &Arc<Self>,
+        id: ConversationId,
+        rule: impl FnOnce(&mut Conversation, &Context, &mut Effects),
+    ) {
+        let cx = self.context();
+        let mut state = self.state.lock();
+        let mut fx = Effects::default();
+        if let Some(conversation) = state.conversations.get_mut(&id) {
+            rule(conversation, &cx, &mut fx);
+            self.carry_out(&mut state, id, &cx, fx);
+        }
+        drop(state);
+        self.settle();
+    }
+
+    /// Does what a rule asked for. Called under the lock, so that events keep their order.
+    pub(crate) fn carry_out(
+        self: &Arc<Self>,
+        state: &mut State,
+        id: ConversationId,
+        cx: &Context,
+        fx: Effects,
+    ) {
+        self.events.push_all(fx.events);
+        for (message, bytes) in fx.removed {
+            state.outbox_len -= 1;
+            state.outbox_bytes -= bytes;
+            if let Some(file) = &self.file {
+                file.remove(message);
+            }
+            if state.outbox_len == 0 {
+                self.outbox_empty.notify_waiters();
+            }
+        }
+        state.counters.duplicates += fx.duplicates;
+        if fx.refresh {
+            self.refresh.notify_one();
+        }
+        if let Some(at) = fx.wake
+            && state.plan(at, id)
+        {
+            self.timer.notify_one();
+        }
+        if let Some((from, to)) = fx.fill {
+            state.counters.fills += 1;
+            let fill = crate::request::fill(Arc::clone(self), id, from, to);
+            self.tasks.spawn_on(fill, &self.runtime);
+        }
+        self.ensure_stream(state, id, cx.now);
+    }
+
+    /// Hands events on. Not under the lock.
+    pub(crate) fn settle(self: &Arc<Self>) {
+        self.events.settle(|handled| self.handled(handled));
+    }
+
+    /// Opens a stream for a conversation that needs one, or tells its writer.
+    pub(crate) fn ensure_stream(
+        self: &Arc<Self>,
+        state: &mut State,
+        id: ConversationId,
+        now: Instant,
+    ) {
+        let Some(conversation) = state.conversations.get_mut(&id) else {
+            return;
+        };
+        if let Some(stream) = &conversation.stream {
+            if conversation.outbox.is_ready(now, state.durable_upto) {
+                stream.writer.notify_one();
+            }
+            return;
+        }
+        let Some(connection) = &state.connection else {
+            return;
+        };
+        if !conversation.wants_stream(now, state.durable_upto) {
+            return;
+        }
+        state.generation += 1;
+        let stream = Stream {
+            generation: state.generation,
+            writer: Arc::new(Notify::new()),
+            attach_due: true,
+            attached: false,
+            progress: false,
+        };
+        conversation.used = now;
+        conversation.outbox.start_stream();
+        let task = stream::open(
+            Arc::clone(self),
+            connection.clone(),
+            id,
+            stream.generation,
+            Arc::clone(&stream.writer),
+        );
+        conversation.stream = Some(stream);
+        state.streams_open += 1;
+        if state.streams_open > state.streams_max {
+            make_room(state, id);
+        }
+        self.tasks.spawn_on(task, &self.runtime);
+    }
+
+    /// The server opened a stream for this conversation. The answer is the stream's
+    /// generation and, if it is to be written on, its writer.
+    pub(crate) fn accept(
+        self: &Arc<Self>,
+        attach: &Attach,
+    ) -> Result<(u64, Option<Arc<Notify>>), Code> {
+        let cx = self.context();
+        let mut state = self.state.lock();
+        state.generation += 1;
+        let generation = state.generation;
+        let id = attach.conversation;
+        let known = state.conversations.contains_key(&id);
+        let conversation =
+            self.conversation(&mut state, id, attach.peer).map_err(|_| Code::TooManyStreams)?;
+        let mut fx = Effects::default();
+        let mut writer = None;
+        if !known && attach.after > 0 {
+            conversation.timeline.restart_unproved(attach.after);
+            fx.events.push(Event::Gap {
+                conversation: id,
+                from: 1,
+                to: attach.after,
+                reason: crate::event::GapReason::Skipped,
+            });
+        }
+        if attach.after > conversation.timeline.position() {
+            // Our copy ends earlier: our own Attach, with our cursor, takes over.
+            if conversation.stream.is_none() {
+                conversation.attach_anew();
+            }
+        } else if conversation.stream.is_none() {
+            let notify = Arc::new(Notify::new());
+            conversation.stream = Some(Stream {
+                generation,
+                writer: Arc::clone(&notify),
+                attach_due: false,
+                attached: true,
+                progress: true,
+            });
+            conversation.outbox.start_stream();
+            conversation.used = cx.now;
+            notify.notify_one();
+            writer = Some(notify);
+        }
+        self.carry_out(&mut state, id, &cx, fx);
+        drop(state);
+        self.settle();
+        Ok((generation, writer))
+    }
+
+    /// Applies what came on a stream.
+    pub(crate) fn apply(
+        self: &Arc<Self>,
+        id: ConversationId,
+        generation: u64,
+        batch: impl Iterator<Item = Incoming>,
+    ) {
+        self.with(id, |conversation, cx, fx| {
+            for incoming in batch {
+                conversation.apply(generation, incoming, cx, fx);
+            }
+        });
+    }
+
+    /// The application has dealt with these entries: cursors and receipts move.
+    pub(crate) fn handled(self: &Arc<Self>, handled: &[Handled]) {
+        if handled.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        let mut state = self.state.lock();
+        for entry in handled {
+            let Some(conversation) = state.conversations.get_mut(&entry.conversation) else {
+                continue;
+            };
+            if !conversation.handle(entry.at) {
+                continue;
+            }
+            if let Some(file) = &self.file {
+                file.keep_cursors(entry.conversation, conversation.handled_trail());
+            }
+            let due =
+                if self.options.delivered_receipts && entry.sender != self.options.identity.user {
+                    let delay = self.options.receipts_delay;
+                    conversation.receipts.delivered(entry.at.seq, now, delay)
+                } else {
+                    None
+                };
+            if let Some(at) = due
+                && state.plan(at, entry.conversation)
+            {
+                self.timer.notify_one();
+            }
+        }
+    }
+
+    /// When the next planned look is due.
+    pub(crate) fn next_wake(&self) -> Option<Instant> {
+        self.state.lock().wakes.peek().map(|first| first.0.0)
+    }
+
+    /// Looks at the conversations whose time has come.
+    pub(crate) fn fire(self: &Arc<Self>) {
+        let cx = self.context();
+        let mut state = self.state.lock();
+        while let Some(Reverse((at, id))) = state.wakes.peek().copied() {
+            if at > cx.now {
+                break;
+            }
+            state.wakes.pop();
+            let mut fx = Effects::default();
+            if let Some(conversation) = state.conversations.get_mut(&id)
+                && conversation.planned == Some(at)
+            {
+                conversation.planned = None;
+                conversation.look_again(&cx, &mut fx);
+                if let Some(stream) = &conversation.stream {
+                    stream.writer.notify_one();
+                }
+                self.carry_out(&mut state, id, &cx, fx);
+            }
+        }
+        drop(state);
+        self.settle();
+    }
+
+    /// Signed in on a connection: everything goes on there.
+    pub(crate) fn connected(
+        self: &Arc<Self>,
+        connection: quinn::Connection,
+        streams_max: u32,
+        server_time_ms: u64,
+        event: impl FnOnce(i64) -> Event,
+    ) {
+        let now = Instant::now();
+        let mut state = self.state.lock();
+        state.leave_connection();
+        state.connection = Some(connection);
+        state.streams_max = usize::try_from(streams_max).unwrap_or(usize::MAX).max(1);
+        state.counters.sign_ins += 1;
+        let offset = i128::from(server_time_ms) - i128::from(unix_ms());
+        state.clock_offset_ms = i64::try_from(offset).unwrap_or(0);
+        self.events.push_all([event(state.clock_offset_ms)]);
+        let all: Vec<_> = state.conversations.keys().copied().collect();
+        for id in all {
+            self.ensure_stream(&mut state, id, now);
+        }
+        drop(state);
+        self.phase.send_replace(Phase::Online);
+        self.settle();
+    }
+
+    /// Not signed in any more.
+    pub(crate) fn disconnected(self: &Arc<Self>, event: Event, phase: Phase) {
+        let mut state = self.state.lock();
+        state.leave_connection();
+        state.stopped = matches!(phase, Phase::Stopped(_));
+        self.events.push_all([event]);
+        drop(state);
+        self.phase.send_replace(phase);
+        self.settle();
+    }
+
+    /// There is a new token: what waited for one goes on.
+    pub(crate) fn token_renewed(self: &Arc<Self>) {
+        let now = Instant::now();
+        let mut state = self.state.lock();
+        let all: Vec<_> = state.conversations.keys().copied().collect();
+        for id in all {
+            if let Some(conversation) = state.conversations.get_mut(&id) {
+                conversation.token_renewed();
+            }
+            self.ensure_stream(&mut state, id, now);
+        }
+    }
+
+    /// A task of one of our streams is over.
+    pub(crate) fn stream_closed(&self) {
+        let mut state = self.state.lock();
+        state.streams_open = state.streams_open.saturating_sub(1);
+    }
+
+    /// A stream is served, or not any more: by how many more writers there are.
+    pub(crate) fn writer_started(&self) {
+        self.writers.send_modify(|writers| *writers += 1);
+    }
+
+    pub(crate) fn writer_done(&self) {
+        self.writers.send_modify(|writers| *writers -= 1);
+    }
+
+    /// Finishes all streams, with what is still to be said, and waits until it has arrived.
+    pub(crate) async fn writers_done(&self) {
+        {
+            let mut state = self.state.lock();
+            state.stopped = true;
+            for conversation in state.conversations.values_mut() {
+                conversation.say_last_words();
+            }
+        }
+        let mut writers = self.writers.subscribe();
+        // An error would mean that the sender is gone, which is `self`.
+        drop(writers.wait_for(|writers| *writers == 0).await);
+    }
+
+    pub(crate) fn durable_upto(state: &State) -> u64 {
+        state.durable_upto
+    }
+}
+
+impl State {
+    fn leave_connection(&mut self) {
+        self.connection = None;
+        for conversation in self.conversations.values_mut() {
+            conversation.disconnected();
+        }
+    }
+}
+
+/// Finishes the stream that was used least recently and waits for nothing, so that
+/// the server gives credit for another.
+fn make_room(state: &mut State, except: ConversationId) {
+    let idle = state
+        .conversations
+        .values_mut()
+        .filter(|c| c.id != except && c.outbox.is_empty())
+        .filter(|c| c.stream.as_ref().is_some_and(|s| s.attached))
+        .min_by_key(|c| c.used);
+    if let Some(conversation) = idle {
+        conversation.leave_stream();
+    }
+}
+
+/// Tells the client what its file says, as long as there is a client.
+pub(crate) struct FileLink(pub(crate) std::sync::OnceLock<std::sync::Weak<Shared>>);
+
+impl FileWatcher for Arc<FileLink> {
+    fn durable(&self, upto: u64) {
+        let Some(shared) = self.0.get().and_then(std::sync::Weak::upgrade) else {
+            return;
+        };
+        let now = Instant::now();
+        let mut state = shared.state.lock();
+        state.durable_upto = upto;
+        let waiting: Vec<_> = state
+            .conversations
+            .values()
+            .filter(|c| c.outbox.is_ready(now, upto))
+            .map(|c| c.id)
+            .collect();
+        for id in waiting {
+            shared.ensure_stream(&mut state, id, now);
+        }
+    }
+
+    fn failed(&self, why: String) {
+        let Some(shared) = self.0.get().and_then(std::sync::Weak::upgrade) else {
+            return;
+        };
+        tracing::error!(%why, "the outbox's file cannot be written");
+        shared.events.push_all([Event::OutboxUnavailable { why }]);
+        shared.settle();
+    }
+}
+
+pub(crate) fn new_requests() -> Semaphore {
+    Semaphore::new(REQUESTS_MAX)
+}

@@ -1,0 +1,255 @@
+//! One conversation's stream: a task with a reading and a writing side, which
+//! don't wait for each other.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::BytesMut;
+use petrel_proto::code::Code;
+use petrel_proto::frame::bare;
+use petrel_proto::wire::{self, Frame, frame::What};
+use quinn::{Connection, RecvStream, SendStream, VarInt};
+use tokio::sync::Notify;
+
+use crate::conversation::Conversation;
+use crate::frames::{FrameSource, StreamEnd, encode_into};
+use crate::id::ConversationId;
+use crate::incoming::{self, Incoming};
+use crate::outbox::Outgoing;
+use crate::shared::Shared;
+
+/// Bytes of frames that go out in one write, about.
+const BATCH_BYTES: usize = 64 * 1024;
+
+/// Opens a stream of ours and serves it until it ends.
+pub(crate) async fn open(
+    shared: Arc<Shared>,
+    connection: Connection,
+    id: ConversationId,
+    generation: u64,
+    writer: Arc<Notify>,
+) {
+    // An error here is the connection's end, which is heard of elsewhere.
+    if let Ok((send, recv)) = connection.open_bi().await {
+        let source = FrameSource::new(recv);
+        serve(&shared, id, generation, send, source, &writer).await;
+    }
+    shared.stream_closed();
+}
+
+/// Serves a stream that the server has opened.
+pub(crate) async fn accepted(shared: Arc<Shared>, mut send: SendStream, recv: RecvStream) {
+    let mut source = FrameSource::new(recv);
+    let attach = match source.next().await {
+        Ok((_, What::Attach(said))) => match incoming::attach(&said) {
+            Ok(attach) => attach,
+            Err(bad) => return refuse(&mut send, &mut source, Code::Invalid, bad.0),
+        },
+        Ok(_) => {
+            return refuse(&mut send, &mut source, Code::Unexpected, "not an Attach");
+        }
+        Err(StreamEnd::Broken(why)) => {
+            return refuse(&mut send, &mut source, Code::Malformed, &why);
+        }
+        Err(_) => return,
+    };
+    let id = attach.conversation;
+    let (generation, writer) = match shared.accept(&attach) {
+        Ok(accepted) => accepted,
+        Err(code) => return refuse(&mut send, &mut source, code, "too many conversations"),
+    };
+    shared.apply(id, generation, std::iter::once(Incoming::Attach(attach)));
+    if let Some(writer) = writer {
+        serve(&shared, id, generation, send, source, &writer).await;
+    } else {
+        // It ends when the server has seen our own Attach.
+        drop(send);
+        read(&shared, id, generation, &mut source).await;
+    }
+}
+
+fn refuse(send: &mut SendStream, source: &mut FrameSource, code: Code, why: &str) {
+    tracing::warn!(%code, why, "a stream of the server is refused");
+    drop(send.reset(VarInt::from_u32(code.number())));
+    source.stop(code);
+}
+
+/// A stream is over, as far as it is read; what has no answer goes elsewhere.
+fn ended(shared: &Arc<Shared>, id: ConversationId, generation: u64, end: &StreamEnd) {
+    let reset = match end {
+        StreamEnd::Finished => None,
+        // The connection's end is heard of elsewhere.
+        StreamEnd::Lost(_) => return,
+        StreamEnd::Reset(code) => Some(*code),
+        StreamEnd::Broken(why) => {
+            tracing::warn!(conversation = %id, why, "a conversation's stream is broken");
+            Some(Code::Internal)
+        }
+    };
+    shared.with(id, |conversation, cx, fx| {
+        if conversation.is_current(generation) {
+            conversation.stream_ended(reset, cx, fx);
+        }
+    });
+}
+
+async fn serve(
+    shared: &Arc<Shared>,
+    id: ConversationId,
+    generation: u64,
+    send: SendStream,
+    mut source: FrameSource,
+    writer: &Notify,
+) {
+    let reading = async {
+        let end = read(shared, id, generation, &mut source).await;
+        ended(shared, id, generation, &end);
+        writer.notify_one();
+    };
+    let writing = async {
+        shared.writer_started();
+        write(shared, id, generation, send, writer).await;
+        shared.writer_done();
+    };
+    tokio::join!(reading, writing);
+}
+
+async fn read(
+    shared: &Arc<Shared>,
+    id: ConversationId,
+    generation: u64,
+    source: &mut FrameSource,
+) -> StreamEnd {
+    let mut batch = Vec::new();
+    loop {
+        let end = collect(id, source, &mut batch);
+        if !batch.is_empty() {
+            shared.apply(id, generation, batch.drain(..));
+            shared.events.room().await;
+        }
+        if let Err(end) = end {
+            if let StreamEnd::Broken(_) = end {
+                source.stop(Code::Malformed);
+            }
+            return end;
+        }
+        if let Err(end) = source.fill().await {
+            return end;
+        }
+    }
+}
+
+/// All frames that were read already.
+fn collect(
+    id: ConversationId,
+    source: &mut FrameSource,
+    batch: &mut Vec<Incoming>,
+) -> Result<(), StreamEnd> {
+    while let Some((frame, what)) = source.buffered()? {
+        let incoming =
+            incoming::read(id, frame, what).map_err(|bad| StreamEnd::Broken(bad.0.to_owned()))?;
+        batch.push(incoming);
+    }
+    Ok(())
+}
+
+async fn write(
+    shared: &Arc<Shared>,
+    id: ConversationId,
+    generation: u64,
+    mut send: SendStream,
+    writer: &Notify,
+) {
+    loop {
+        let mut out = BytesMut::new();
+        let current = {
+            let mut state = shared.state.lock();
+            let durable_upto = Shared::durable_upto(&state);
+            let mut resends = 0;
+            let current = state.conversations.get_mut(&id).is_some_and(|c| {
+                c.is_current(generation) && {
+                    resends = batch(c, durable_upto, &mut out);
+                    if c.is_closing() {
+                        c.stream_gone();
+                    }
+                    true
+                }
+            });
+            state.counters.resends += resends;
+            current
+        };
+        if !out.is_empty() {
+            if let Err(error) = send.write_chunk(out.freeze()).await {
+                // The reading side hears of it too, and says what it means.
+                tracing::debug!(conversation = %id, %error, "writing ended");
+                if matches!(error, quinn::WriteError::Stopped(_)) {
+                    ended(shared, id, generation, &StreamEnd::Finished);
+                }
+                return;
+            }
+        } else if !current {
+            drop(send.finish());
+            // So that closing the connection does not overtake what was written.
+            drop(send.stopped().await);
+            return;
+        } else {
+            writer.notified().await;
+        }
+    }
+}
+
+/// What a conversation has to say now; the answer is how many of it are resends.
+fn batch(conversation: &mut Conversation, durable_upto: u64, out: &mut BytesMut) -> u64 {
+    let now = Instant::now();
+    let mut resends = 0;
+    if conversation.take_attach_due() {
+        encode_into(out, &bare(What::Attach(attach(conversation))));
+    }
+    while out.len() < BATCH_BYTES {
+        let Some(next) = conversation.outbox.next_to_write(now, durable_upto) else {
+            break;
+        };
+        resends += u64::from(next.again);
+        let seen = conversation.receipts.seen();
+        encode_into(out, &send_frame(next, seen));
+    }
+    if let Some((delivered, read)) = conversation.receipts.take(now, !out.is_empty()) {
+        let members = vec![receipt(delivered, read)];
+        encode_into(out, &bare(What::Receipts(wire::Receipts { members })));
+    }
+    if !out.is_empty() {
+        conversation.used = now;
+    }
+    resends
+}
+
+fn attach(conversation: &mut Conversation) -> wire::Attach {
+    let trail = conversation.timeline.trail();
+    let cursor = trail.newest().map(incoming::write_cursor);
+    let older = trail.older().iter().copied().map(incoming::write_cursor).collect();
+    let (delivered, read) = conversation.receipts.current();
+    wire::Attach {
+        conversation: conversation.id.to_bytes(),
+        peer: conversation.peer.map(|peer| peer.to_bytes()).unwrap_or_default(),
+        cursor,
+        older,
+        own: (delivered > 0 || read > 0).then(|| receipt(delivered, read)),
+        ..wire::Attach::default()
+    }
+}
+
+fn receipt(delivered: u64, read: u64) -> wire::MemberReceipt {
+    wire::MemberReceipt { delivered, read, ..wire::MemberReceipt::default() }
+}
+
+fn send_frame(message: Outgoing, seen: u64) -> Frame {
+    Frame {
+        number: message.number,
+        id: message.id.to_bytes(),
+        entry_kind: message.kind.into(),
+        encoding: message.encoding,
+        body: message.body,
+        what: Some(What::Send(wire::Send { again: message.again, seen })),
+        ..Frame::default()
+    }
+}
