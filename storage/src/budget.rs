@@ -111,8 +111,7 @@ impl Budget {
         conversation: &Share,
         bytes: usize,
     ) -> Result<Permit, Rejection> {
-        self.try_take(session, conversation, bytes)
-            .map_err(|full| self.refuse(full))
+        self.try_take(session, conversation, bytes).map_err(|full| self.refuse(full))
     }
 
     /// Room for a body of `bytes`; waits in line for it, until the deadline.
@@ -130,9 +129,7 @@ impl Budget {
         if let Ok(permit) = self.try_take(session, conversation, bytes) {
             return Ok(permit);
         }
-        self.wait(session, conversation, bytes)
-            .await
-            .map_err(|full| self.refuse(full))
+        self.wait(session, conversation, bytes).await.map_err(|full| self.refuse(full))
     }
 
     /// Nobody is given room any more, and who waits for the channel is answered at once.
@@ -167,10 +164,7 @@ impl Budget {
         bytes: usize,
     ) -> Result<Permit, Full> {
         let units = self.units(session, conversation, bytes);
-        let in_session = session
-            .room
-            .try_acquire_many(units.session)
-            .map_err(|_| Full::Session)?;
+        let in_session = session.room.try_acquire_many(units.session).map_err(|_| Full::Session)?;
         let in_conversation = conversation
             .room
             .try_acquire_many(units.conversation)
@@ -245,10 +239,7 @@ enum Full {
 impl Share {
     fn new(units: usize) -> Self {
         let capacity = units.max(1);
-        Self {
-            room: Arc::new(Semaphore::new(capacity)),
-            capacity,
-        }
+        Self { room: Arc::new(Semaphore::new(capacity)), capacity }
     }
 
     /// Units that are taken.
@@ -272,8 +263,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.budget.channel.add_permits(self.units.channel as usize);
-        self.conversation
-            .add_permits(self.units.conversation as usize);
+        self.conversation.add_permits(self.units.conversation as usize);
         self.session.add_permits(self.units.session as usize);
     }
 }
@@ -339,11 +329,7 @@ mod tests {
             drop((first, others));
             assert_eq!(budget.in_use() + ann.in_use() + here.in_use(), 0);
             let all_at_once = budget.permit(&ann, &here, 1 << 20).await.unwrap();
-            assert_eq!(
-                all_at_once.units(),
-                capacity,
-                "a message larger than all takes it all"
-            );
+            assert_eq!(all_at_once.units(), capacity, "a message larger than all takes it all");
         }
     }
 
@@ -380,9 +366,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_waiter_that_goes_away_leaves_nothing_taken() {
         let budget = Budget::new(1, Duration::from_secs(2));
-        let held = budget
-            .try_permit(&budget.session_share(), &budget.conversation_share(), 1)
-            .unwrap();
+        let held =
+            budget.try_permit(&budget.session_share(), &budget.conversation_share(), 1).unwrap();
         let (session, conversation) = (budget.session_share(), budget.conversation_share());
         let wait = budget.permit(&session, &conversation, 1);
         let gone = tokio::time::timeout(Duration::from_millis(10), wait).await;

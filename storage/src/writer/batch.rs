@@ -37,10 +37,6 @@ impl<T> Batch<T> {
             .drain(..)
             .zip(self.tags.drain(..))
             .zip(self.tickets.drain(..))
-            .map(|((append, tag), ticket)| Pending {
-                append,
-                tag,
-                ticket,
-            })
+            .map(|((append, tag), ticket)| Pending { append, tag, ticket })
     }
 }

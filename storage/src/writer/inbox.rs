@@ -136,9 +136,7 @@ impl<T: Send + Sync + 'static, C: Commits<T>> Inbox<T, C> {
         if self.stalling {
             self.preview_all(&mut under_way);
         } else {
-            self.timer
-                .as_mut()
-                .reset(Instant::now() + self.preview_after);
+            self.timer.as_mut().reset(Instant::now() + self.preview_after);
         }
     }
 
@@ -201,11 +199,7 @@ impl<T: Send + Sync + 'static, C: Commits<T>> Inbox<T, C> {
     }
 
     fn preview_all(&mut self, under_way: &mut UnderWay<'_, T>) {
-        let batch = under_way
-            .appends
-            .iter()
-            .zip(under_way.tags)
-            .zip(under_way.tickets.iter_mut());
+        let batch = under_way.appends.iter().zip(under_way.tags).zip(under_way.tickets.iter_mut());
         for ((append, tag), ticket) in batch {
             show(&*self.commits, &self.previews, append, tag, ticket);
         }
@@ -219,19 +213,10 @@ impl<T: Send + Sync + 'static, C: Commits<T>> Inbox<T, C> {
 
     fn preview(&self, pending: &mut Pending<T>, judged: &[Pending<T>]) {
         let conversation = pending.append.conversation;
-        if judged
-            .iter()
-            .any(|stale| stale.append.conversation == conversation)
-        {
+        if judged.iter().any(|stale| stale.append.conversation == conversation) {
             return;
         }
-        show(
-            &*self.commits,
-            &self.previews,
-            &pending.append,
-            &pending.tag,
-            &mut pending.ticket,
-        );
+        show(&*self.commits, &self.previews, &pending.append, &pending.tag, &mut pending.ticket);
     }
 }
 

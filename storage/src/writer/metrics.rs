@@ -25,10 +25,7 @@ pub fn describe() {
         UNITS,
         "Room taken in the channel before the writers, in units of 1 KiB begun."
     );
-    describe_gauge!(
-        UNITS_MAX,
-        "Room of the channel before the writers, in units of 1 KiB begun."
-    );
+    describe_gauge!(UNITS_MAX, "Room of the channel before the writers, in units of 1 KiB begun.");
     describe_counter!(
         OVERFLOWS,
         "Messages refused because a bound stayed full until the deadline, by bound."
@@ -46,16 +43,10 @@ pub fn describe() {
     );
     describe_counter!(RETRIES, "Batches tried again, by reason.");
     describe_counter!(DUPLICATES, "Messages that were found stored already.");
-    describe_counter!(
-        STALE,
-        "Messages not stored because rights had changed since admission."
-    );
+    describe_counter!(STALE, "Messages not stored because rights had changed since admission.");
     describe_counter!(CONFLICTS, "Messages whose id stands for other content.");
     describe_counter!(PREVIEWS, "Messages previewed while a commit stalled.");
-    describe_counter!(
-        REFUSED,
-        "Messages that the database itself refused for good."
-    );
+    describe_counter!(REFUSED, "Messages that the database itself refused for good.");
 }
 
 pub(crate) fn overflow_counter(what: &'static str) -> Counter {

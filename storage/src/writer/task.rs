@@ -110,8 +110,7 @@ impl<C> Task<C> {
                 0 => self.options.batch_messages_max.max(1),
                 suspects => suspects.div_ceil(2),
             };
-            work.inbox
-                .take(&mut work.batch, messages_max, self.options.batch_bytes_max);
+            work.inbox.take(&mut work.batch, messages_max, self.options.batch_bytes_max);
             let stopped = match self.commit(&mut work).await? {
                 Answer::Outcomes(outcomes) => {
                     self.answer(&mut work, outcomes);
@@ -140,11 +139,7 @@ impl<C> Task<C> {
         C: Commits<T>,
     {
         let Work { inbox, batch, .. } = work;
-        let Batch {
-            appends,
-            tags,
-            tickets,
-        } = batch;
+        let Batch { appends, tags, tickets } = batch;
         let started = Instant::now();
         let mut pause = self.options.retry_min;
         let mut tries = 0_u64;
@@ -182,10 +177,7 @@ impl<C> Task<C> {
             self.metrics.transient_retries.increment(1);
             let jittered = jitter(pause, &mut work.random);
             pause = (pause * 2).min(self.options.retry_max);
-            match inbox
-                .wait(sleep(jittered), under_way(appends, tags, tickets))
-                .await
-            {
+            match inbox.wait(sleep(jittered), under_way(appends, tags, tickets)).await {
                 Waited::Stopped => return Ok(Answer::Stopped),
                 Waited::Done(()) => {}
             }
@@ -207,19 +199,11 @@ impl<C> Task<C> {
         }
         work.suspects = 0;
         self.metrics.refused.increment(1);
-        let Work {
-            batch,
-            settled,
-            permits,
-            held,
-            ..
-        } = work;
+        let Work { batch, settled, permits, held, .. } = work;
         for pending in batch.drain() {
             tracing::error!(writer = self.number, conversation = %pending.append.conversation, id = %pending.append.id, reason, "the database refuses a message for good");
-            let rejection = Rejection::Invalid {
-                field: "body",
-                problem: "the database refuses it".to_owned(),
-            };
+            let rejection =
+                Rejection::Invalid { field: "body", problem: "the database refuses it".to_owned() };
             settle(settled, permits, held, pending, Err(rejection));
         }
         self.tell(work);
@@ -233,14 +217,7 @@ impl<C> Task<C> {
     {
         work.suspects = work.suspects.saturating_sub(outcomes.len());
         let now = Instant::now();
-        let Work {
-            batch,
-            settled,
-            permits,
-            stale,
-            held,
-            ..
-        } = work;
+        let Work { batch, settled, permits, stale, held, .. } = work;
         let (mut duplicates, mut stales, mut conflicts) = (0, 0, 0);
         for (mut pending, outcome) in batch.drain().zip(outcomes) {
             let outcome = match outcome {
@@ -266,9 +243,7 @@ impl<C> Task<C> {
                     }
                 }
             };
-            self.metrics
-                .permit_to_commit_seconds
-                .record(now - pending.ticket.permitted_at);
+            self.metrics.permit_to_commit_seconds.record(now - pending.ticket.permitted_at);
             settle(settled, permits, held, pending, outcome);
         }
         self.metrics.duplicates.increment(duplicates);
@@ -287,20 +262,8 @@ impl<C> Task<C> {
         if work.stale.is_empty() {
             return false;
         }
-        let Work {
-            inbox,
-            stale,
-            settled,
-            permits,
-            held,
-            ..
-        } = work;
-        let nothing = || UnderWay {
-            appends: &[],
-            tags: &[],
-            tickets: &mut [],
-            judged: stale,
-        };
+        let Work { inbox, stale, settled, permits, held, .. } = work;
+        let nothing = || UnderWay { appends: &[], tags: &[], tickets: &mut [], judged: stale };
         inbox.begin(nothing());
         let verdicts = match inbox.wait(self.commits.judge_again(stale), nothing()).await {
             Waited::Done(verdicts) => verdicts,
@@ -357,12 +320,7 @@ fn under_way<'a, T>(
     tags: &'a [T],
     tickets: &'a mut [Ticket],
 ) -> UnderWay<'a, T> {
-    UnderWay {
-        appends,
-        tags,
-        tickets,
-        judged: &[],
-    }
+    UnderWay { appends, tags, tickets, judged: &[] }
 }
 
 fn settle<T>(
@@ -378,11 +336,7 @@ fn settle<T>(
         held.insert(line(&pending.append), rejection.clone());
     }
     permits.push(pending.ticket.permit);
-    settled.push(Settled {
-        append: pending.append,
-        tag: pending.tag,
-        outcome,
-    });
+    settled.push(Settled { append: pending.append, tag: pending.tag, outcome });
 }
 
 /// Half of the pause at the least, all of it at the most.

@@ -44,11 +44,7 @@ async fn what_queues_up_during_a_commit_is_the_next_batch() {
     let events = bench.settled(5).await;
     assert_eq!(order(&events), [1, 2, 3, 4, 5]);
     assert_eq!(bench.calls(), [vec![1], vec![2, 3, 4, 5]]);
-    assert_eq!(
-        previews(&events),
-        [0; 0],
-        "nothing is previewed for queueing"
-    );
+    assert_eq!(previews(&events), [0; 0], "nothing is previewed for queueing");
     assert_eq!(bench.budget.in_use(), 0);
 }
 
@@ -63,12 +59,7 @@ async fn a_batch_is_bounded_in_messages_and_in_bytes() {
     bench.submit(1).await;
     bench.store_was_called(1).await;
     for (id, bytes) in [(2, 60), (3, 60), (4, 500), (5, 1), (6, 1), (7, 1), (8, 1)] {
-        bench
-            .send(Message {
-                bytes,
-                ..Message::of(id)
-            })
-            .await;
+        bench.send(Message { bytes, ..Message::of(id) }).await;
     }
     assert_eq!(order(&bench.settled(8).await), [1, 2, 3, 4, 5, 6, 7, 8]);
     let expected: [&[u8]; 6] = [&[1], &[2], &[3], &[4], &[5, 6, 7], &[8]];
@@ -96,18 +87,10 @@ async fn a_stalling_commit_shows_what_waits_once_and_in_order() {
     bench.after(ms(49)).await;
     assert_eq!(previews(&bench.events()), [0; 0], "not stalling yet");
     bench.after(ms(2)).await;
-    assert_eq!(
-        previews(&bench.events()),
-        [1, 2],
-        "a mere look-up is never shown"
-    );
+    assert_eq!(previews(&bench.events()), [1, 2], "a mere look-up is never shown");
     bench.submit(4).await;
     bench.after(ms(1)).await;
-    assert_eq!(
-        previews(&bench.events()),
-        [1, 2, 4],
-        "what arrives is shown at once"
-    );
+    assert_eq!(previews(&bench.events()), [1, 2, 4], "what arrives is shown at once");
     let events = bench.settled(4).await;
     bench.submit(5).await;
     bench.settled(5).await;
@@ -126,10 +109,8 @@ async fn a_failing_store_is_a_stall_too() {
 
 #[tokio::test(start_paused = true)]
 async fn with_preview_after_zero_everything_is_shown_on_arrival() {
-    let bench = Bench::new(WriterOptions {
-        preview_after: Duration::ZERO,
-        ..WriterOptions::default()
-    });
+    let bench =
+        Bench::new(WriterOptions { preview_after: Duration::ZERO, ..WriterOptions::default() });
     bench.store(|store| store.delays.push_back(ms(5)));
     bench.submit(1).await;
     bench.store_was_called(1).await;
@@ -153,17 +134,7 @@ async fn after_an_unknown_outcome_the_same_batch_runs_again() {
     bench.after(ms(6)).await;
     bench.submit(4).await;
     let events = bench.settled(4).await;
-    assert_eq!(
-        bench.calls(),
-        [
-            vec![1],
-            vec![2, 3],
-            vec![2, 3],
-            vec![2, 3],
-            vec![2, 3],
-            vec![4]
-        ]
-    );
+    assert_eq!(bench.calls(), [vec![1], vec![2, 3], vec![2, 3], vec![2, 3], vec![2, 3], vec![4]]);
     let expected = [
         Event::Stored(1, 1, true),
         Event::Stored(2, 2, false),
@@ -238,12 +209,7 @@ async fn stale_messages_are_judged_again_and_keep_their_turn() {
     for id in [2, 3] {
         bench.submit(id).await;
     }
-    bench
-        .send(Message {
-            sender: 9,
-            ..Message::of(4)
-        })
-        .await;
+    bench.send(Message { sender: 9, ..Message::of(4) }).await;
     bench.after(ms(4)).await;
     bench.store(|store| store.delays.push_back(ms(5)));
     bench.after(ms(2)).await;
@@ -270,21 +236,12 @@ async fn who_is_refused_when_judged_again_does_not_hold_up_the_rest() {
         bench.submit(id).await;
     }
     let events = bench.settled(2).await;
-    assert_eq!(
-        events,
-        [
-            Event::Refused(1, Rejection::Blocked),
-            Event::Stored(2, 1, true)
-        ]
-    );
+    assert_eq!(events, [Event::Refused(1, Rejection::Blocked), Event::Stored(2, 1, true)]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn behind_a_refusal_for_now_nothing_of_that_sender_is_stored() {
-    let bench = Bench::new(WriterOptions {
-        batch_messages_max: 2,
-        ..WriterOptions::default()
-    });
+    let bench = Bench::new(WriterOptions { batch_messages_max: 2, ..WriterOptions::default() });
     bench.store(|store| {
         store.stale.insert(1, 1);
         store.stored_before(4, 1);
@@ -293,12 +250,7 @@ async fn behind_a_refusal_for_now_nothing_of_that_sender_is_stored() {
     for id in [1, 2, 3, 4] {
         bench.submit(id).await;
     }
-    bench
-        .send(Message {
-            sender: 9,
-            ..Message::of(5)
-        })
-        .await;
+    bench.send(Message { sender: 9, ..Message::of(5) }).await;
     let events = bench.settled(5).await;
     assert_eq!(
         events,
@@ -337,13 +289,7 @@ async fn a_refused_resend_is_looked_up_first() {
     bench.look_up(1, Rejection::Blocked).await;
     bench.look_up(2, Rejection::Blocked).await;
     let events = bench.settled(2).await;
-    assert_eq!(
-        events,
-        [
-            Event::Stored(1, 1, false),
-            Event::Refused(2, Rejection::Blocked)
-        ]
-    );
+    assert_eq!(events, [Event::Stored(1, 1, false), Event::Refused(2, Rejection::Blocked)]);
     assert!(bench.judged().is_empty());
 }
 
@@ -354,10 +300,7 @@ async fn other_content_under_a_used_id_is_refused() {
         store.conflicts.insert(1);
     });
     bench.submit(1).await;
-    assert_eq!(
-        bench.settled(1).await,
-        [Event::Refused(1, Rejection::IdConflict)]
-    );
+    assert_eq!(bench.settled(1).await, [Event::Refused(1, Rejection::IdConflict)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -411,17 +354,9 @@ async fn a_writer_that_ends_by_itself_is_noticed() {
 
 #[tokio::test(start_paused = true)]
 async fn one_conversation_stays_with_one_writer() {
-    let bench = Bench::new(WriterOptions {
-        writers: 4,
-        ..WriterOptions::default()
-    });
+    let bench = Bench::new(WriterOptions { writers: 4, ..WriterOptions::default() });
     for id in 1..=40 {
-        bench
-            .send(Message {
-                conversation: id % 5,
-                ..Message::of(id)
-            })
-            .await;
+        bench.send(Message { conversation: id % 5, ..Message::of(id) }).await;
     }
     let events = bench.settled(40).await;
     for conversation in 0..5 {

@@ -46,10 +46,7 @@ impl Script {
             self.transient_errors -= 1;
             return Err(StoreError::Transient("scripted".to_owned()));
         }
-        if batch
-            .iter()
-            .any(|append| self.poison.contains(&id_of(append)))
-        {
+        if batch.iter().any(|append| self.poison.contains(&id_of(append))) {
             return Err(StoreError::Permanent("scripted".to_owned()));
         }
         let mut caught = BTreeSet::new();
@@ -101,12 +98,7 @@ fn id_of(append: &Append) -> u8 {
 }
 
 fn placed(seq: u64) -> Placed {
-    Placed {
-        seq: Seq(seq),
-        count: seq,
-        time_ms: 0,
-        rights_version: RightsVersion(1),
-    }
+    Placed { seq: Seq(seq), count: seq, time_ms: 0, rights_version: RightsVersion(1) }
 }
 
 #[derive(Debug)]
@@ -151,8 +143,7 @@ struct Recorder {
 impl Commits<u8> for Recorder {
     fn preview(&self, append: &Append, tag: &u8) {
         assert_eq!(id_of(append), *tag);
-        self.events
-            .send_modify(|events| events.push(Event::Preview(*tag)));
+        self.events.send_modify(|events| events.push(Event::Preview(*tag)));
     }
 
     fn settled(&self, settled: vec::Drain<'_, Settled<u8>>) {
@@ -165,15 +156,10 @@ impl Commits<u8> for Recorder {
     }
 
     async fn judge_again(&self, stale: &[Pending<u8>]) -> Vec<Result<RightsVersion, Rejection>> {
-        self.judged
-            .lock()
-            .push(stale.iter().map(|pending| pending.tag).collect());
+        self.judged.lock().push(stale.iter().map(|pending| pending.tag).collect());
         let verdicts = self.verdicts.lock();
         let verdict = |pending: &Pending<u8>| verdicts.get(&pending.tag).cloned();
-        stale
-            .iter()
-            .map(|pending| verdict(pending).unwrap_or(Ok(RightsVersion(2))))
-            .collect()
+        stale.iter().map(|pending| verdict(pending).unwrap_or(Ok(RightsVersion(2)))).collect()
     }
 }
 
@@ -188,12 +174,7 @@ pub(super) struct Message {
 
 impl Message {
     pub(super) fn of(id: u8) -> Self {
-        Self {
-            id,
-            sender: 1,
-            conversation: 1,
-            bytes: 1,
-        }
+        Self { id, sender: 1, conversation: 1, bytes: 1 }
     }
 
     fn append(self) -> Append {
@@ -237,11 +218,7 @@ impl Bench {
         let mut number = 0;
         let appender = || -> Box<dyn Appender> {
             number += 1;
-            Box::new(FakeAppender {
-                number,
-                script: Arc::clone(&script),
-                called: called.clone(),
-            })
+            Box::new(FakeAppender { number, script: Arc::clone(&script), called: called.clone() })
         };
         let tracker = TaskTracker::new();
         let writers = Writers::start(appender, &recorder, &budget, &options, &tracker);
@@ -265,9 +242,7 @@ impl Bench {
     }
 
     pub(super) async fn pending(&self, message: Message) -> Pending<u8> {
-        let permit = self
-            .budget
-            .permit(&self.session, &self.conversation, message.bytes);
+        let permit = self.budget.permit(&self.session, &self.conversation, message.bytes);
         Pending::new(message.append(), message.id, permit.await.unwrap())
     }
 
@@ -291,9 +266,7 @@ impl Bench {
     pub(super) async fn settled(&self, answers: usize) -> Vec<Event> {
         let mut events = self.recorder.events.subscribe();
         let answered = |events: &Vec<Event>| {
-            let previews = events
-                .iter()
-                .filter(|event| matches!(event, Event::Preview(_)));
+            let previews = events.iter().filter(|event| matches!(event, Event::Preview(_)));
             events.len() - previews.count() >= answers
         };
         let wait = events.wait_for(answered);
