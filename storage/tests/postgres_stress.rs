@@ -56,13 +56,7 @@ async fn four_writers_on_few_conversations_keep_every_promise() {
     let writers: Vec<_> = (0..WRITERS)
         .map(|n| {
             let store = Arc::clone(&world.store);
-            tokio::spawn(write(
-                n,
-                store,
-                Arc::clone(&pairs),
-                Arc::clone(&versions),
-                until,
-            ))
+            tokio::spawn(write(n, store, Arc::clone(&pairs), Arc::clone(&versions), until))
         })
         .collect();
     let changer = tokio::spawn(change_rights(
@@ -152,17 +146,11 @@ impl Told {
             let key = (message.conversation, message.sender, message.id);
             match outcome {
                 AppendOutcome::New(placed) => {
-                    assert!(
-                        !after_stale.contains(&(key.0, key.1)),
-                        "overtook a stale one"
-                    );
+                    assert!(!after_stale.contains(&(key.0, key.1)), "overtook a stale one");
                     assert_eq!(Some(placed.rights_version), message.admitted_by);
                     self.new.push((key, placed.seq.0));
                     if &message.body[..] == b"own" {
-                        self.own
-                            .entry((key.0, key.1))
-                            .or_default()
-                            .push(placed.seq.0);
+                        self.own.entry((key.0, key.1)).or_default().push(placed.seq.0);
                     }
                 }
                 AppendOutcome::Duplicate(placed) => self.duplicate.push((key, placed.seq.0)),

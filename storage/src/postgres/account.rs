@@ -90,10 +90,7 @@ pub(super) async fn users(pool: &PgPool, ids: &[UserId]) -> Result<Vec<User>, sq
 }
 
 fn user((id, name): (Uuid, String)) -> User {
-    User {
-        id: id.into(),
-        name,
-    }
+    User { id: id.into(), name }
 }
 
 pub(super) async fn device(

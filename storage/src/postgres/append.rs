@@ -18,10 +18,7 @@ pub(super) struct PostgresAppender {
 
 impl PostgresAppender {
     pub(super) fn new(connector: Connector) -> Self {
-        Self {
-            connector,
-            connection: None,
-        }
+        Self { connector, connection: None }
     }
 }
 
@@ -77,36 +74,11 @@ async fn call(
     )
     .bind(column(|message| message.sender.into()))
     .bind(column(|message| message.id.into()))
-    .bind(
-        batch
-            .iter()
-            .map(|message| i32::from(message.kind.number()))
-            .collect::<Vec<_>>(),
-    )
-    .bind(
-        batch
-            .iter()
-            .map(|message| message.kind.is_countable())
-            .collect::<Vec<_>>(),
-    )
-    .bind(
-        batch
-            .iter()
-            .map(|message| i64::from(message.encoding))
-            .collect::<Vec<_>>(),
-    )
-    .bind(
-        batch
-            .iter()
-            .map(|message| &message.body[..])
-            .collect::<Vec<_>>(),
-    )
-    .bind(
-        batch
-            .iter()
-            .map(|message| &message.digest.0[..])
-            .collect::<Vec<_>>(),
-    )
+    .bind(batch.iter().map(|message| i32::from(message.kind.number())).collect::<Vec<_>>())
+    .bind(batch.iter().map(|message| message.kind.is_countable()).collect::<Vec<_>>())
+    .bind(batch.iter().map(|message| i64::from(message.encoding)).collect::<Vec<_>>())
+    .bind(batch.iter().map(|message| &message.body[..]).collect::<Vec<_>>())
+    .bind(batch.iter().map(|message| &message.digest.0[..]).collect::<Vec<_>>())
     .fetch_all(connection)
     .await
 }

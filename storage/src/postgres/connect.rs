@@ -1,6 +1,7 @@
 //! Connections: how they are made, which ones are refused, and what an error
 //! of theirs means.
 
+use std::fmt;
 use std::str::FromStr as _;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ const MIGRATE_TIMEOUT: Duration = Duration::from_secs(300);
 const CONNECTION_LIFETIME: Duration = Duration::from_secs(30 * 60);
 
 /// Makes connections to one database.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Connector {
     server: PgConnectOptions,
     pub(super) options: StoreOptions,
@@ -26,11 +27,20 @@ pub(super) struct Connector {
     pub(super) place: String,
 }
 
+/// Without the settings of the server, which hold the password.
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connector")
+            .field("place", &self.place)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Connector {
     pub(super) fn new(url: &str, options: StoreOptions) -> Result<Self, OpenError> {
-        let server = PgConnectOptions::from_str(url).map_err(|error| OpenError::UrlInvalid {
-            problem: error.to_string(),
-        })?;
+        let server = PgConnectOptions::from_str(url)
+            .map_err(|error| OpenError::UrlInvalid { problem: error.to_string() })?;
         let place = format!(
             "PostgreSQL at {}:{}, database {}",
             server.get_socket().map_or_else(
@@ -40,60 +50,33 @@ impl Connector {
             server.get_port(),
             server.get_database().unwrap_or(server.get_username()),
         );
-        let server = server
-            .application_name("petrel")
-            .disable_statement_logging();
-        Ok(Self {
-            server,
-            options,
-            place,
-        })
+        let server = server.application_name("petrel").disable_statement_logging();
+        Ok(Self { server, options, place })
     }
 
     /// With the settings that bound every wait at the server.
     fn bounded(&self) -> PgConnectOptions {
         self.server.clone().options([
             ("lock_timeout", self.options.lock_timeout.as_millis()),
-            (
-                "statement_timeout",
-                self.options.statement_timeout.as_millis(),
-            ),
-            (
-                "idle_in_transaction_session_timeout",
-                self.options.statement_timeout.as_millis(),
-            ),
+            ("statement_timeout", self.options.statement_timeout.as_millis()),
+            ("idle_in_transaction_session_timeout", self.options.statement_timeout.as_millis()),
         ])
     }
 
     pub(super) async fn migrate(&self) -> Result<(), OpenError> {
-        let refused = |problem: String| OpenError::Connect {
-            place: self.place.clone(),
-            problem,
-        };
+        let refused = |problem: String| OpenError::Connect { place: self.place.clone(), problem };
         let connecting = PgConnection::connect_with(&self.server);
         let mut connection = tokio::time::timeout(self.options.connect_timeout, connecting)
             .await
-            .map_err(|_| {
-                refused(format!(
-                    "no answer within {:?}",
-                    self.options.connect_timeout
-                ))
-            })?
+            .map_err(|_| refused(format!("no answer within {:?}", self.options.connect_timeout)))?
             .map_err(|error| refused(error.to_string()))?;
-        check(&mut connection)
-            .await
-            .map_err(|error| refused(error.to_string()))?;
+        check(&mut connection).await.map_err(|error| refused(error.to_string()))?;
         tokio::time::timeout(MIGRATE_TIMEOUT, migrate::postgres(&mut connection))
             .await
             .unwrap_or_else(|_| {
-                Err(format!(
-                    "its tables were not ready within {MIGRATE_TIMEOUT:?}"
-                ))
+                Err(format!("its tables were not ready within {MIGRATE_TIMEOUT:?}"))
             })
-            .map_err(|problem| OpenError::Migrate {
-                place: self.place.clone(),
-                problem,
-            })
+            .map_err(|problem| OpenError::Migrate { place: self.place.clone(), problem })
     }
 
     /// The pool. Every connection is asked whether it may write before it is
@@ -108,10 +91,7 @@ impl Connector {
                 Box::pin(async move { Ok(!is_read_only(connection).await?) })
             })
             .after_connect(|connection, _| Box::pin(check(connection)))
-            .connect_lazy_with(
-                self.bounded()
-                    .options([("enable_seqscan", "off"), ("jit", "off")]),
-            )
+            .connect_lazy_with(self.bounded().options([("enable_seqscan", "off"), ("jit", "off")]))
     }
 
     /// A connection for one writer, which may write.

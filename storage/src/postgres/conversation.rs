@@ -121,10 +121,7 @@ pub(super) async fn raise_receipts(
     receipts: &[(ConversationId, UserId, Receipt)],
 ) -> Result<(), sqlx::Error> {
     let column = |of: fn(&Receipt) -> Seq| {
-        receipts
-            .iter()
-            .map(|(_, _, receipt)| signed(of(receipt).0))
-            .collect::<Vec<_>>()
+        receipts.iter().map(|(_, _, receipt)| signed(of(receipt).0)).collect::<Vec<_>>()
     };
     sqlx::query(
         "INSERT INTO receipt AS r (conversation_id, user_id, delivered_seq, read_seq) \

@@ -38,10 +38,7 @@ pub(super) async fn entries(
         .bind(size(page.bytes_max))
         .fetch_all(pool)
         .await?;
-    Ok(rows
-        .into_iter()
-        .map(|entry| row::entry(conversation, entry))
-        .collect())
+    Ok(rows.into_iter().map(|entry| row::entry(conversation, entry)).collect())
 }
 
 pub(super) async fn match_cursor(

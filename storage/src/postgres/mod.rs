@@ -39,10 +39,7 @@ impl PostgresStore {
     pub async fn open(url: &str, options: StoreOptions) -> Result<Self, OpenError> {
         let connector = Connector::new(url, options)?;
         connector.migrate().await?;
-        Ok(Self {
-            pool: connector.pool(),
-            connector,
-        })
+        Ok(Self { pool: connector.pool(), connector })
     }
 
     async fn bounded<T>(
@@ -67,15 +64,13 @@ impl Store for PostgresStore {
 
     async fn register_many(&self, accounts: &[NewAccount]) -> Result<(), StoreError> {
         for part in accounts.chunks(1_000) {
-            self.bounded(account::register_many(&self.pool, part))
-                .await?;
+            self.bounded(account::register_many(&self.pool, part)).await?;
         }
         Ok(())
     }
 
     async fn users_by_name(&self, names: &[String]) -> Result<Vec<User>, StoreError> {
-        self.bounded(account::users_by_name(&self.pool, names))
-            .await
+        self.bounded(account::users_by_name(&self.pool, names)).await
     }
 
     async fn users(&self, ids: &[UserId]) -> Result<Vec<User>, StoreError> {
@@ -87,8 +82,7 @@ impl Store for PostgresStore {
     }
 
     async fn ensure_pair(&self, a: UserId, b: UserId) -> Result<bool, StoreError> {
-        self.bounded(conversation::ensure_pair(&self.pool, a, b))
-            .await
+        self.bounded(conversation::ensure_pair(&self.pool, a, b)).await
     }
 
     async fn conversation(
@@ -104,10 +98,7 @@ impl Store for PostgresStore {
         blocked: UserId,
         blocks: bool,
     ) -> Result<bool, StoreError> {
-        self.bounded(conversation::set_block(
-            &self.pool, blocker, blocked, blocks,
-        ))
-        .await
+        self.bounded(conversation::set_block(&self.pool, blocker, blocked, blocks)).await
     }
 
     async fn entries(
@@ -115,8 +106,7 @@ impl Store for PostgresStore {
         conversation: ConversationId,
         page: Page,
     ) -> Result<Vec<Entry>, StoreError> {
-        self.bounded(log::entries(&self.pool, conversation, page))
-            .await
+        self.bounded(log::entries(&self.pool, conversation, page)).await
     }
 
     async fn match_cursor(
@@ -124,8 +114,7 @@ impl Store for PostgresStore {
         conversation: ConversationId,
         cursors: &[Cursor],
     ) -> Result<Seq, StoreError> {
-        self.bounded(log::match_cursor(&self.pool, conversation, cursors))
-            .await
+        self.bounded(log::match_cursor(&self.pool, conversation, cursors)).await
     }
 
     async fn list(
@@ -134,16 +123,14 @@ impl Store for PostgresStore {
         after: Option<ListPosition>,
         limit: usize,
     ) -> Result<Vec<ConversationSummary>, StoreError> {
-        self.bounded(conversation::list(&self.pool, user, after, limit))
-            .await
+        self.bounded(conversation::list(&self.pool, user, after, limit)).await
     }
 
     async fn raise_receipts(
         &self,
         receipts: &[(ConversationId, UserId, Receipt)],
     ) -> Result<(), StoreError> {
-        self.bounded(conversation::raise_receipts(&self.pool, receipts))
-            .await
+        self.bounded(conversation::raise_receipts(&self.pool, receipts)).await
     }
 
     async fn durability(&self) -> Result<Durability, StoreError> {

@@ -10,7 +10,7 @@ use petrel_core::id::{
     ClientMessageId, ContentDigest, ConversationId, DeviceId, RightsVersion, Seq, UserId,
 };
 use petrel_core::store::{
-    Append, AppendOutcome, Appender, NewAccount, Page, Store, StoreError, User,
+    Append, AppendOutcome, Appender, NewAccount, Page, Receipt, Store, StoreError, User,
 };
 use petrel_storage::StoreOptions;
 use petrel_storage::testing::PrivatePostgres;
@@ -40,18 +40,9 @@ pub(crate) async fn worlds() -> Vec<World> {
 
 impl World {
     pub(crate) async fn open(name: &'static str, url: &str) -> Self {
-        let store = petrel_storage::open(url, StoreOptions::default())
-            .await
-            .unwrap();
+        let store = petrel_storage::open(url, StoreOptions::default()).await.unwrap();
         let appender = store.appender();
-        Self {
-            name,
-            store,
-            appender,
-            next: AtomicU64::new(1),
-            _files: None,
-            _server: None,
-        }
+        Self { name, store, appender, next: AtomicU64::new(1), _files: None, _server: None }
     }
 
     fn number(&self) -> u64 {
@@ -61,10 +52,7 @@ impl World {
     pub(crate) fn account(&self, name: &str) -> NewAccount {
         let number = self.number();
         NewAccount {
-            user: User {
-                id: UserId(bytes(1, number)),
-                name: name.to_owned(),
-            },
+            user: User { id: UserId(bytes(1, number)), name: name.to_owned() },
             device: DeviceId(bytes(2, number)),
             device_label: "a device".to_owned(),
             secret_hash: [7; 32],
@@ -135,12 +123,7 @@ impl World {
         ids.sort_unstable();
         ids.dedup();
         assert_eq!(ids.len(), entries.len(), "{}: an id twice", self.name);
-        let record = self
-            .store
-            .conversation(conversation)
-            .await
-            .unwrap()
-            .unwrap();
+        let record = self.store.conversation(conversation).await.unwrap().unwrap();
         assert_eq!(record.head.0, entries.len() as u64);
         assert_eq!(record.count, record.head.0);
         assert_eq!(record.head_id, entries.last().map(|entry| entry.id));
@@ -169,4 +152,8 @@ pub(crate) fn message(
         body: text.as_bytes().to_vec().into(),
         digest: ContentDigest::of(EntryKind::Text, 0, text.as_bytes()),
     }
+}
+
+pub(crate) fn receipt(delivered: u64, read: u64) -> Receipt {
+    Receipt { delivered: Seq(delivered), read: Seq(read) }
 }
