@@ -33,9 +33,7 @@ type Pair = (UserId, ConversationId);
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let url = arguments
-        .next()
-        .context("usage: append_rate URL [SECONDS] [CONVERSATIONS]")?;
+    let url = arguments.next().context("usage: append_rate URL [SECONDS] [CONVERSATIONS]")?;
     let seconds = arguments.next().map_or(Ok(1.5), |text| text.parse())?;
     let conversations = arguments.next().map_or(Ok(10_000), |text| text.parse())?;
     let server = match url.starts_with("private") {
@@ -53,14 +51,7 @@ async fn main() -> anyhow::Result<()> {
     println!("writers  batch    rows/s   p50 ms   p99 ms");
     for writers in WRITERS {
         for batch in BATCHES {
-            cell(
-                &store,
-                &pairs,
-                writers,
-                batch,
-                Duration::from_secs_f64(seconds),
-            )
-            .await?;
+            cell(&store, &pairs, writers, batch, Duration::from_secs_f64(seconds)).await?;
         }
     }
     Ok(())
@@ -71,10 +62,7 @@ async fn set_up(store: &Arc<dyn Store>, conversations: usize) -> anyhow::Result<
         .map(|_| {
             let id = Uuid::now_v7();
             NewAccount {
-                user: User {
-                    id: id.into(),
-                    name: id.simple().to_string(),
-                },
+                user: User { id: id.into(), name: id.simple().to_string() },
                 device: DeviceId::from(Uuid::now_v7()),
                 device_label: String::new(),
                 secret_hash: [0; 32],
@@ -126,11 +114,7 @@ async fn cell(
     let rows = (took.len() * batch) as f64 / begun.elapsed().as_secs_f64();
     took.sort_unstable();
     let at = |percent: usize| took[(took.len() - 1) * percent / 100].as_secs_f64() * 1e3;
-    println!(
-        "{writers:7} {batch:6} {rows:9.0} {:8.2} {:8.2}",
-        at(50),
-        at(99)
-    );
+    println!("{writers:7} {batch:6} {rows:9.0} {:8.2} {:8.2}", at(50), at(99));
     Ok(())
 }
 

@@ -29,9 +29,7 @@ const BODY: [u8; 120] = [b'x'; 120];
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let seconds = std::env::args()
-        .nth(1)
-        .map_or(Ok(2.0), |text| text.parse())?;
+    let seconds = std::env::args().nth(1).map_or(Ok(2.0), |text| text.parse())?;
     let duration = Duration::from_secs_f64(seconds);
     println!("batch   rusqlite rows/s   sqlx rows/s   ratio");
     for batch in BATCHES {
@@ -53,17 +51,13 @@ fn through_rusqlite(path: &Path, batch: usize, duration: Duration) -> anyhow::Re
             connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         for _ in 0..batch {
             let c = rand::rng().random_range(0..CONVERSATIONS);
-            let head: i64 = transaction
-                .prepare_cached(HEAD)?
-                .query_row([c], |row| row.get(0))?;
-            transaction
-                .prepare_cached(INSERT)?
-                .execute(rusqlite::params![
-                    c,
-                    head + 1,
-                    Uuid::now_v7().into_bytes(),
-                    BODY
-                ])?;
+            let head: i64 = transaction.prepare_cached(HEAD)?.query_row([c], |row| row.get(0))?;
+            transaction.prepare_cached(INSERT)?.execute(rusqlite::params![
+                c,
+                head + 1,
+                Uuid::now_v7().into_bytes(),
+                BODY
+            ])?;
             transaction.prepare_cached(MOVE)?.execute([c, head + 1])?;
             rows += 1;
         }
@@ -86,10 +80,7 @@ async fn through_sqlx(path: &Path, batch: usize, duration: Duration) -> anyhow::
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
         for _ in 0..batch {
             let c = rand::rng().random_range(0..CONVERSATIONS);
-            let head: i64 = sqlx::query_scalar(HEAD)
-                .bind(c)
-                .fetch_one(&mut *transaction)
-                .await?;
+            let head: i64 = sqlx::query_scalar(HEAD).bind(c).fetch_one(&mut *transaction).await?;
             sqlx::query(INSERT)
                 .bind(c)
                 .bind(head + 1)
@@ -97,11 +88,7 @@ async fn through_sqlx(path: &Path, batch: usize, duration: Duration) -> anyhow::
                 .bind(&BODY[..])
                 .execute(&mut *transaction)
                 .await?;
-            sqlx::query(MOVE)
-                .bind(c)
-                .bind(head + 1)
-                .execute(&mut *transaction)
-                .await?;
+            sqlx::query(MOVE).bind(c).bind(head + 1).execute(&mut *transaction).await?;
             rows += 1;
         }
         transaction.commit().await?;

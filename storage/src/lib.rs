@@ -130,12 +130,6 @@ pub async fn open(url: &str, options: StoreOptions) -> Result<Arc<dyn Store>, Op
         return Ok(Arc::new(postgres::PostgresStore::open(url, options).await?));
     }
     Err(OpenError::Url {
-        start: url
-            .split(':')
-            .next()
-            .unwrap_or_default()
-            .chars()
-            .take(20)
-            .collect(),
+        start: url.split(':').next().unwrap_or_default().chars().take(20).collect(),
     })
 }

@@ -6,23 +6,12 @@ use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{SqlSafeStr as _, SqliteConnection, postgres::PgConnection};
 
 const POSTGRES: &[(i64, &str, &str)] = &[
-    (
-        1,
-        "schema",
-        include_str!("../migrations/postgres/0001_schema.sql"),
-    ),
-    (
-        2,
-        "append entries",
-        include_str!("../migrations/postgres/0002_append_entries.sql"),
-    ),
+    (1, "schema", include_str!("../migrations/postgres/0001_schema.sql")),
+    (2, "append entries", include_str!("../migrations/postgres/0002_append_entries.sql")),
 ];
 
-const SQLITE: &[(i64, &str, &str)] = &[(
-    1,
-    "schema",
-    include_str!("../migrations/sqlite/0001_schema.sql"),
-)];
+const SQLITE: &[(i64, &str, &str)] =
+    &[(1, "schema", include_str!("../migrations/sqlite/0001_schema.sql"))];
 
 /// PostgreSQL: under sqlx's advisory lock, so that gateways which start at once
 /// wait for the first. A database that is at this version already is not
@@ -32,18 +21,12 @@ pub(crate) async fn postgres(connection: &mut PgConnection) -> Result<(), String
     if is_current(connection, &migrator).await {
         return Ok(());
     }
-    migrator
-        .run_direct(None, connection, false)
-        .await
-        .map_err(|error| explain(&error))
+    migrator.run_direct(None, connection, false).await.map_err(|error| explain(&error))
 }
 
 /// SQLite: the caller holds the database's lock file.
 pub(crate) async fn sqlite(connection: &mut SqliteConnection) -> Result<(), String> {
-    migrator(SQLITE)
-        .run_direct(None, connection, false)
-        .await
-        .map_err(|error| explain(&error))
+    migrator(SQLITE).run_direct(None, connection, false).await.map_err(|error| explain(&error))
 }
 
 fn migrator(files: &[(i64, &'static str, &'static str)]) -> Migrator {
@@ -65,10 +48,7 @@ fn migrator(files: &[(i64, &'static str, &'static str)]) -> Migrator {
 
 /// Whether exactly our migrations are applied. Any doubt is "no": the migrator says what is wrong.
 async fn is_current(connection: &mut PgConnection, migrator: &Migrator) -> bool {
-    match connection
-        .list_applied_migrations(&migrator.table_name)
-        .await
-    {
+    match connection.list_applied_migrations(&migrator.table_name).await {
         Ok(applied) => {
             applied.len() == migrator.iter().count()
                 && applied.iter().zip(migrator.iter()).all(|(have, want)| {

@@ -90,11 +90,7 @@ pub(crate) fn conversation(
             (_, None) => {}
         }
     }
-    record.map(|record| ConversationRecord {
-        members,
-        receipts,
-        ..record
-    })
+    record.map(|record| ConversationRecord { members, receipts, ..record })
 }
 
 /// Reads a line of the list by the names of its columns; for both kinds of row.
@@ -106,10 +102,7 @@ macro_rules! summary {
             Ok(Seq(crate::row::unsigned(row.try_get::<i64, _>(name)?)))
         };
         let peer = match row.try_get::<Option<Uuid>, _>("peer_id")? {
-            Some(peer) => Some(User {
-                id: peer.into(),
-                name: row.try_get("peer_name")?,
-            }),
+            Some(peer) => Some(User { id: peer.into(), name: row.try_get("peer_name")? }),
             None => None,
         };
         let last = match row.try_get::<Option<i64>, _>("seq")? {
@@ -134,10 +127,7 @@ macro_rules! summary {
             peer,
             last,
             unread: crate::row::unsigned(row.try_get("unread")?),
-            own: Receipt {
-                delivered: cursor("own_delivered")?,
-                read: cursor("own_read")?,
-            },
+            own: Receipt { delivered: cursor("own_delivered")?, read: cursor("own_read")? },
             peer_receipt: Receipt {
                 delivered: cursor("peer_delivered")?,
                 read: cursor("peer_read")?,
@@ -191,10 +181,7 @@ pub(crate) fn in_batch_order(
             .ok_or_else(not_understood)?;
         *slot = Some(answer);
     }
-    answers
-        .into_iter()
-        .collect::<Option<Vec<_>>>()
-        .ok_or_else(not_understood)
+    answers.into_iter().collect::<Option<Vec<_>>>().ok_or_else(not_understood)
 }
 
 fn not_understood() -> StoreError {

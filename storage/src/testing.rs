@@ -61,13 +61,7 @@ impl PrivatePostgres {
         if let Some((uid, gid)) = owner {
             chown(directory.path(), Some(uid), Some(gid))?;
         }
-        let mut this = Self {
-            directory,
-            bin,
-            owner,
-            port: 0,
-            server: None,
-        };
+        let mut this = Self { directory, bin, owner, port: 0, server: None };
         this.init()?;
         // Another process may take the port between our look and the server's.
         let mut last = None;
@@ -118,16 +112,7 @@ impl PrivatePostgres {
     /// The server cannot be reached, or refuses a statement.
     pub fn sql(&self, database: &str, text: &str) -> io::Result<String> {
         let mut command = self.command("psql");
-        command.args([
-            "-X",
-            "-q",
-            "-A",
-            "-t",
-            "-v",
-            "ON_ERROR_STOP=1",
-            "-h",
-            "127.0.0.1",
-        ]);
+        command.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1"]);
         command.args(["-U", USER, "-d", database, "-c", text, "-p"]);
         command.arg(self.port.to_string());
         run(command)
@@ -150,9 +135,7 @@ impl PrivatePostgres {
             return Ok(());
         }
         self.server = Some(server);
-        Err(io::Error::other(format!(
-            "PostgreSQL did not end within {PATIENCE:?} of SIG{signal}"
-        )))
+        Err(io::Error::other(format!("PostgreSQL did not end within {PATIENCE:?} of SIG{signal}")))
     }
 
     /// Starts a server that was stopped, on the same port and data.
@@ -307,9 +290,8 @@ impl Server {
     fn spawn(mut command: Command) -> io::Result<Self> {
         let (started, start) = sync_channel(1);
         let (end, ended) = sync_channel(1);
-        std::thread::Builder::new()
-            .name("private-postgres".to_owned())
-            .spawn(move || match command.spawn() {
+        std::thread::Builder::new().name("private-postgres".to_owned()).spawn(
+            move || match command.spawn() {
                 Ok(mut child) => {
                     started.send(Ok(child.id())).ok();
                     end.send(child.wait()).ok();
@@ -317,7 +299,8 @@ impl Server {
                 Err(error) => {
                     started.send(Err(error)).ok();
                 }
-            })?;
+            },
+        )?;
         let pid = start
             .recv()
             .map_err(|_| io::Error::other("the thread that starts PostgreSQL ended"))??;
@@ -326,10 +309,7 @@ impl Server {
 
     /// Waits for its end, at the most so long.
     fn has_ended(&self, wait: Duration) -> bool {
-        !matches!(
-            self.ended.recv_timeout(wait),
-            Err(RecvTimeoutError::Timeout)
-        )
+        !matches!(self.ended.recv_timeout(wait), Err(RecvTimeoutError::Timeout))
     }
 }
 
@@ -366,9 +346,8 @@ fn unprivileged_owner() -> io::Result<Option<(u32, u32)>> {
     if fs::metadata("/proc/self")?.uid() != 0 {
         return Ok(None);
     }
-    let users: Vec<String> = BufReader::new(fs::File::open("/etc/passwd")?)
-        .lines()
-        .collect::<io::Result<_>>()?;
+    let users: Vec<String> =
+        BufReader::new(fs::File::open("/etc/passwd")?).lines().collect::<io::Result<_>>()?;
     ["postgres", "nobody"]
         .iter()
         .find_map(|wanted| {
@@ -387,9 +366,7 @@ fn unprivileged_owner() -> io::Result<Option<(u32, u32)>> {
 fn run(mut command: Command) -> io::Result<String> {
     let output = command.output()?;
     if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout)
-            .trim_end()
-            .to_owned());
+        return Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned());
     }
     Err(io::Error::other(format!(
         "{}: {}",
@@ -411,19 +388,13 @@ fn kill(signal: &str, pids: &[u32]) -> io::Result<()> {
 fn children(parent: u32) -> io::Result<Vec<u32>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc")?.flatten() {
-        let Some(pid) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok())
-        else {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
         // "pid (name) state parent ...": the name may hold anything but the last ')'.
         let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-        let of = stat
-            .rsplit(')')
-            .next()
-            .and_then(|rest| rest.split_whitespace().nth(1)?.parse().ok());
+        let of =
+            stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)?.parse().ok());
         if of == Some(parent) {
             found.push(pid);
         }

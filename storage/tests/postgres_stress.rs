@@ -71,6 +71,27 @@ async fn four_writers_on_few_conversations_keep_every_promise() {
     }
     changer.await.unwrap();
     judge(&world, &pairs, &told).await;
+    drop(world);
+    updates_of_conversations_stay_within_their_pages(&server);
+}
+
+/// As long as no index names a column that a send changes.
+fn updates_of_conversations_stay_within_their_pages(server: &PrivatePostgres) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        // Sessions report when they end.
+        let text = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables \
+             WHERE relname = 'conversation'";
+        let found = server.sql("petrel", text).unwrap();
+        let (all, within) = found.split_once('|').unwrap();
+        let (all, within): (u64, u64) = (all.parse().unwrap(), within.parse().unwrap());
+        if all > 1_000 {
+            eprintln!("{within} of {all} updates within their page");
+            assert!(within * 10 > all * 9, "{within} of {all} updates within their page");
+            return;
+        }
+        assert!(Instant::now() < deadline, "{all} updates were reported");
+    }
 }
 
 async fn change_rights(

@@ -21,11 +21,7 @@ pub(super) fn register(
     transaction.query_row(
         "SELECT EXISTS (SELECT 1 FROM user_account u JOIN device d ON d.user_id = u.id \
          WHERE u.id = ?1 AND u.name = ?2 AND d.id = ?3)",
-        params![
-            account.user.id.as_bytes(),
-            account.user.name,
-            account.device.as_bytes()
-        ],
+        params![account.user.id.as_bytes(), account.user.name, account.device.as_bytes()],
         |row| row.get(0),
     )
 }
@@ -103,19 +99,13 @@ async fn select(
     pool: &SqlitePool,
     mut query: QueryBuilder<Sqlite>,
 ) -> Result<Vec<User>, sqlx::Error> {
-    let rows: Vec<(Uuid, String)> = query
-        .build_query_as()
-        .persistent(false)
-        .fetch_all(pool)
-        .await?;
+    let rows: Vec<(Uuid, String)> =
+        query.build_query_as().persistent(false).fetch_all(pool).await?;
     Ok(rows.into_iter().map(user).collect())
 }
 
 fn user((id, name): (Uuid, String)) -> User {
-    User {
-        id: id.into(),
-        name,
-    }
+    User { id: id.into(), name }
 }
 
 pub(super) async fn device(
@@ -133,11 +123,7 @@ pub(super) async fn device(
         let secret_hash = hash
             .try_into()
             .map_err(|_| sqlx::Error::Decode("a device's secret_hash is not 32 bytes".into()))?;
-        Ok(DeviceRecord {
-            device,
-            user: user((id, name)),
-            secret_hash,
-        })
+        Ok(DeviceRecord { device, user: user((id, name)), secret_hash })
     })
     .transpose()
 }

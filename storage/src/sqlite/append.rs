@@ -34,9 +34,7 @@ impl Appender for SqliteAppender {
         }
         // The bodies are shared, not copied.
         let batch = batch.to_vec();
-        self.writer
-            .run(move |connection| append(connection, &batch))
-            .await
+        self.writer.run(move |connection| append(connection, &batch)).await
     }
 }
 
@@ -209,7 +207,5 @@ fn insert(
 fn now_ms() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| {
-            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-        })
+        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

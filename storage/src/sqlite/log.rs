@@ -34,10 +34,7 @@ pub(super) async fn entries(
         .bind(size(page.bytes_max))
         .fetch_all(pool)
         .await?;
-    Ok(rows
-        .into_iter()
-        .map(|entry| row::entry(conversation, entry))
-        .collect())
+    Ok(rows.into_iter().map(|entry| row::entry(conversation, entry)).collect())
 }
 
 pub(super) async fn match_cursor(
@@ -51,18 +48,12 @@ pub(super) async fn match_cursor(
     let mut query = QueryBuilder::<Sqlite>::new(
         "SELECT seq, client_msg_id FROM entry WHERE conversation_id = ",
     );
-    query
-        .push_bind(Uuid::from(conversation))
-        .push(" AND seq IN (");
+    query.push_bind(Uuid::from(conversation)).push(" AND seq IN (");
     let mut list = query.separated(", ");
     for cursor in cursors {
         list.push_bind(signed(cursor.seq.0));
     }
     list.push_unseparated(")");
-    let found: Vec<(i64, Uuid)> = query
-        .build_query_as()
-        .persistent(false)
-        .fetch_all(pool)
-        .await?;
+    let found: Vec<(i64, Uuid)> = query.build_query_as().persistent(false).fetch_all(pool).await?;
     Ok(row::highest_match(cursors, &found))
 }

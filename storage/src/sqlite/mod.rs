@@ -67,11 +67,7 @@ impl SqliteStore {
             .acquire_timeout(options.acquire_timeout)
             .test_before_acquire(false)
             .connect_lazy_with(readers);
-        Ok(Self {
-            pool,
-            writer: Arc::new(writer),
-            options,
-        })
+        Ok(Self { pool, writer: Arc::new(writer), options })
     }
 
     async fn read<T>(
@@ -121,10 +117,7 @@ fn lock(path: &Path) -> Result<File, OpenError> {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Err(OpenError::InUse { lock_file }),
         Err(TryLockError::Error(source)) => {
-            return Err(OpenError::File {
-                path: lock_file,
-                source,
-            });
+            return Err(OpenError::File { path: lock_file, source });
         }
     }
     // SQLite gives its other files the mode of this one.
@@ -142,32 +135,23 @@ async fn migrate_file(path: &Path, options: &StoreOptions) -> Result<(), OpenErr
         .journal_mode(SqliteJournalMode::Wal)
         .busy_timeout(options.lock_timeout)
         .disable_statement_logging();
-    let mut connection = SqliteConnection::connect_with(&settings)
-        .await
-        .map_err(unusable)?;
+    let mut connection = SqliteConnection::connect_with(&settings).await.map_err(unusable)?;
     let migrated = migrate::sqlite(&mut connection).await;
     connection.close().await.map_err(unusable)?;
-    migrated.map_err(|problem| OpenError::Migrate {
-        place: path.display().to_string(),
-        problem,
-    })
+    migrated.map_err(|problem| OpenError::Migrate { place: path.display().to_string(), problem })
 }
 
 #[async_trait]
 impl Store for SqliteStore {
     async fn register(&self, account: &NewAccount) -> Result<bool, StoreError> {
         let account = account.clone();
-        self.writer
-            .run(move |connection| account::register(connection, &account))
-            .await
+        self.writer.run(move |connection| account::register(connection, &account)).await
     }
 
     async fn register_many(&self, accounts: &[NewAccount]) -> Result<(), StoreError> {
         for part in accounts.chunks(1_000) {
             let part = part.to_vec();
-            self.writer
-                .run(move |connection| account::register_many(connection, &part))
-                .await?;
+            self.writer.run(move |connection| account::register_many(connection, &part)).await?;
         }
         Ok(())
     }
@@ -185,9 +169,7 @@ impl Store for SqliteStore {
     }
 
     async fn ensure_pair(&self, a: UserId, b: UserId) -> Result<bool, StoreError> {
-        self.writer
-            .run(move |connection| conversation::ensure_pair(connection, a, b))
-            .await
+        self.writer.run(move |connection| conversation::ensure_pair(connection, a, b)).await
     }
 
     async fn conversation(
@@ -213,8 +195,7 @@ impl Store for SqliteStore {
         conversation: ConversationId,
         page: Page,
     ) -> Result<Vec<Entry>, StoreError> {
-        self.read(log::entries(&self.pool, conversation, page))
-            .await
+        self.read(log::entries(&self.pool, conversation, page)).await
     }
 
     async fn match_cursor(
@@ -222,8 +203,7 @@ impl Store for SqliteStore {
         conversation: ConversationId,
         cursors: &[Cursor],
     ) -> Result<Seq, StoreError> {
-        self.read(log::match_cursor(&self.pool, conversation, cursors))
-            .await
+        self.read(log::match_cursor(&self.pool, conversation, cursors)).await
     }
 
     async fn list(
@@ -232,8 +212,7 @@ impl Store for SqliteStore {
         after: Option<ListPosition>,
         limit: usize,
     ) -> Result<Vec<ConversationSummary>, StoreError> {
-        self.read(conversation::list(&self.pool, user, after, limit))
-            .await
+        self.read(conversation::list(&self.pool, user, after, limit)).await
     }
 
     async fn raise_receipts(
@@ -241,9 +220,7 @@ impl Store for SqliteStore {
         receipts: &[(ConversationId, UserId, Receipt)],
     ) -> Result<(), StoreError> {
         let receipts = receipts.to_vec();
-        self.writer
-            .run(move |connection| conversation::raise_receipts(connection, &receipts))
-            .await
+        self.writer.run(move |connection| conversation::raise_receipts(connection, &receipts)).await
     }
 
     async fn durability(&self) -> Result<Durability, StoreError> {

@@ -7,19 +7,14 @@ use petrel_core::store::{Append, AppendOutcome};
 use super::*;
 
 async fn open(path: &Path) -> SqliteStore {
-    SqliteStore::open(path, StoreOptions::default())
-        .await
-        .unwrap()
+    SqliteStore::open(path, StoreOptions::default()).await.unwrap()
 }
 
 async fn pair(store: &SqliteStore) -> (UserId, ConversationId) {
     let (a, b) = (UserId([1; 16]), UserId([2; 16]));
     for (id, name) in [(a, "ada"), (b, "bob")] {
         let account = NewAccount {
-            user: User {
-                id,
-                name: name.to_owned(),
-            },
+            user: User { id, name: name.to_owned() },
             device: DeviceId(id.0),
             device_label: String::new(),
             secret_hash: [0; 32],

@@ -37,10 +37,7 @@ pub(super) struct WriterThread {
 impl WriterThread {
     /// Opens the connection and starts the thread, which keeps `lock`.
     pub(super) fn start(path: &Path, lock: File, deadline: Duration) -> Result<Self, OpenError> {
-        let unusable = |problem: String| OpenError::Database {
-            path: path.to_owned(),
-            problem,
-        };
+        let unusable = |problem: String| OpenError::Database { path: path.to_owned(), problem };
         let mut connection =
             connect(path, deadline).map_err(|error| unusable(error.to_string()))?;
         let (jobs, mut waiting) = mpsc::channel::<Job>(JOBS_MAX);
@@ -54,11 +51,7 @@ impl WriterThread {
                 drop(lock);
             })
             .map_err(|error| unusable(format!("no thread for writing: {error}")))?;
-        Ok(Self {
-            jobs: Some(jobs),
-            thread: Some(thread),
-            deadline,
-        })
+        Ok(Self { jobs: Some(jobs), thread: Some(thread), deadline })
     }
 
     /// Does `work` on the thread. If nobody waits for its answer any more by
@@ -80,18 +73,14 @@ impl WriterThread {
         });
         let whole = async {
             jobs.send(job).await.map_err(|_| ended())?;
-            wait.await
-                .map_err(|_| ended())?
-                .map_err(|error| classify(&error))
+            wait.await.map_err(|_| ended())?.map_err(|error| classify(&error))
         };
-        tokio::time::timeout(self.deadline, whole)
-            .await
-            .unwrap_or_else(|_| {
-                Err(StoreError::Transient(format!(
-                    "SQLite did not finish within {:?}; the outcome is unknown",
-                    self.deadline
-                )))
-            })
+        tokio::time::timeout(self.deadline, whole).await.unwrap_or_else(|_| {
+            Err(StoreError::Transient(format!(
+                "SQLite did not finish within {:?}; the outcome is unknown",
+                self.deadline
+            )))
+        })
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use petrel_core::store::StoreError;
 use petrel_storage::testing::{PrivatePostgres, Stop};
 use petrel_storage::{OpenError, StoreOptions};
+use sqlx::{Connection as _, PgConnection};
 
 use crate::support::{World, message};
 
@@ -21,11 +22,45 @@ async fn postgres_is_opened_by_two_at_once_and_its_writers_survive_what_happens_
         petrel_storage::open(&url, StoreOptions::default())
     );
     drop(other.unwrap());
+    an_error_refuses_the_whole_batch_and_leaves_no_hole(&server, &url, &mut world).await;
     a_restart_costs_one_error(&mut server, &mut world).await;
     a_server_that_answers_nothing_costs_our_deadline(&server, &mut world).await;
     a_server_that_became_read_only_is_left_until_it_is_not(&server, &mut world).await;
     drop(world);
     a_role_that_can_make_no_tables_can_run_on_tables_that_are_ready(&server).await;
+}
+
+async fn an_error_refuses_the_whole_batch_and_leaves_no_hole(
+    server: &PrivatePostgres,
+    url: &str,
+    world: &mut World,
+) {
+    let (a, _, c) = world.pair().await;
+    let batch = [message(c, a, 1, 1, "good"), message(c, a, 1, 2, "evil")];
+    // What the database refuses because of the data is permanent.
+    let refuse = "ALTER TABLE entry ADD CONSTRAINT no_evil CHECK (body <> 'evil')";
+    server.sql("petrel", refuse).unwrap();
+    let error = world.append(&batch).await.unwrap_err();
+    assert!(matches!(error, StoreError::Permanent(_)), "{error}");
+    assert!(error.to_string().contains("23514"), "{error}");
+    assert!(world.all(c).await.is_empty());
+    assert_eq!(world.answers(&batch[..1]).await, "n1");
+    let allow = "ALTER TABLE entry DROP CONSTRAINT no_evil";
+    server.sql("petrel", allow).unwrap();
+    // A lock that somebody keeps is not.
+    let mut holder = PgConnection::connect(url).await.unwrap();
+    let mut lock = holder.begin().await.unwrap();
+    sqlx::query("SELECT FROM conversation WHERE id = $1 FOR UPDATE")
+        .bind(sqlx::types::Uuid::from(c))
+        .execute(&mut *lock)
+        .await
+        .unwrap();
+    let error = world.append(&batch).await.unwrap_err();
+    assert_transient(&error);
+    assert!(error.to_string().contains("55P03"), "{error}");
+    lock.rollback().await.unwrap();
+    assert_eq!(world.answers(&batch).await, "d1 n2");
+    world.check(c).await;
 }
 
 async fn a_restart_costs_one_error(server: &mut PrivatePostgres, world: &mut World) {
