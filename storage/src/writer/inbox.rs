@@ -8,9 +8,9 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics::Counter;
 use petrel_core::error::Rejection;
 use petrel_core::id::{ConversationId, UserId};
+use petrel_core::limits::BATCH_MESSAGES_MAX;
 use petrel_core::store::Append;
 use rustc_hash::FxHashMap;
 use tokio::sync::mpsc;
@@ -18,7 +18,12 @@ use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::batch::Batch;
+use super::metrics::Metrics;
 use super::{Commits, Pending, Ticket};
+use crate::budget::Budget;
+
+/// Room of an empty queue that is kept, in messages.
+const QUEUE_KEPT: usize = 4 * BATCH_MESSAGES_MAX;
 
 /// The sends of one sender to one conversation, whose order is kept.
 pub(super) type Line = (ConversationId, UserId);
@@ -36,7 +41,8 @@ pub(super) struct Inbox<T, C> {
     queue: VecDeque<Pending<T>>,
     open: bool,
     commits: Arc<C>,
-    previews: Counter,
+    budget: Budget,
+    metrics: Metrics,
     preview_after: Duration,
     /// Fires when what is under way has become older than `preview_after`. Kept
     /// and set forward, which is cheaper than a new one each time.
@@ -65,7 +71,7 @@ impl<T: Send + Sync + 'static, C: Commits<T>> Inbox<T, C> {
     pub(super) fn new(
         receiver: mpsc::Receiver<Pending<T>>,
         commits: Arc<C>,
-        previews: Counter,
+        (budget, metrics): (Budget, Metrics),
         preview_after: Duration,
         (closing, stop): (CancellationToken, CancellationToken),
     ) -> Self {
@@ -74,7 +80,8 @@ impl<T: Send + Sync + 'static, C: Commits<T>> Inbox<T, C> {
             queue: VecDeque::new(),
             open: true,
             commits,
-            previews,
+            budget,
+            metrics,
             preview_after,
             timer: Box::pin(sleep(Duration::ZERO)),
             stalling: false,
@@ -86,6 +93,10 @@ impl<T: Send + Sync + 'static, C: Commits<T>> Inbox<T, C> {
     /// Waits until there is something, then takes in what there is, up to `max`
     /// messages. `false` when nothing is left and nothing more will come.
     pub(super) async fn fill(&mut self, max: usize) -> bool {
+        if self.queue.is_empty() && self.queue.capacity() > QUEUE_KEPT {
+            // A stall is over: its room is not kept for the next one.
+            self.queue = VecDeque::new();
+        }
         while self.queue.is_empty() && self.open {
             tokio::select! {
                 biased;
@@ -163,6 +174,7 @@ impl<T: Send + Sync + 'static, C: Commits<T>> Inbox<T, C> {
                     Some(mut pending) => {
                         self.preview(&mut pending, under_way.judged);
                         self.queue.push_back(pending);
+                        self.show_depth();
                     }
                     None => self.open = false,
                 },
@@ -192,6 +204,11 @@ impl<T: Send + Sync + 'static, C: Commits<T>> Inbox<T, C> {
         waiting
     }
 
+    /// Tells how full the channel is.
+    pub(super) fn show_depth(&self) {
+        self.metrics.units.set(self.budget.in_use() as f64);
+    }
+
     fn take_in_all(&mut self) {
         while let Ok(pending) = self.receiver.try_recv() {
             self.queue.push_back(pending);
@@ -201,9 +218,10 @@ impl<T: Send + Sync + 'static, C: Commits<T>> Inbox<T, C> {
     fn preview_all(&mut self, under_way: &mut UnderWay<'_, T>) {
         let batch = under_way.appends.iter().zip(under_way.tags).zip(under_way.tickets.iter_mut());
         for ((append, tag), ticket) in batch {
-            show(&*self.commits, &self.previews, append, tag, ticket);
+            show(&*self.commits, &self.metrics.previews, append, tag, ticket);
         }
         self.take_in_all();
+        self.show_depth();
         let mut queue = std::mem::take(&mut self.queue);
         for pending in &mut queue {
             self.preview(pending, under_way.judged);
@@ -216,13 +234,19 @@ impl<T: Send + Sync + 'static, C: Commits<T>> Inbox<T, C> {
         if judged.iter().any(|stale| stale.append.conversation == conversation) {
             return;
         }
-        show(&*self.commits, &self.previews, &pending.append, &pending.tag, &mut pending.ticket);
+        show(
+            &*self.commits,
+            &self.metrics.previews,
+            &pending.append,
+            &pending.tag,
+            &mut pending.ticket,
+        );
     }
 }
 
 fn show<T: Send + Sync + 'static>(
     commits: &impl Commits<T>,
-    previews: &Counter,
+    previews: &metrics::Counter,
     append: &Append,
     tag: &T,
     ticket: &mut Ticket,

@@ -93,7 +93,7 @@ impl<C> Task<C> {
             inbox: Inbox::new(
                 receiver,
                 Arc::clone(&self.commits),
-                self.metrics.previews.clone(),
+                (self.budget.clone(), self.metrics.clone()),
                 self.options.preview_after,
                 (closing, self.stop.clone()),
             ),
@@ -311,7 +311,7 @@ impl<C> Task<C> {
             work.inbox.hold(&work.held);
         }
         work.permits.clear();
-        self.metrics.units.set(self.budget.in_use() as f64);
+        work.inbox.show_depth();
     }
 }
 

@@ -366,3 +366,49 @@ async fn one_conversation_stays_with_one_writer() {
     }
     assert!(bench.appenders_used() > 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_a_writer_is_noticed() {
+    let bench = Bench::new(WriterOptions::default());
+    bench.panic_when_settled();
+    bench.submit(1).await;
+    bench.writers.failed().await;
+    let report = bench.writers.drain(Instant::now() + ms(10)).await;
+    assert_eq!(report.failed, 1);
+    assert_eq!(bench.budget.in_use(), 0, "what it held is dropped");
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_rights_are_loaded_their_conversation_is_not_shown() {
+    let bench = Bench::new(WriterOptions::default());
+    bench.store(|store| {
+        store.stale.insert(1, 1);
+    });
+    bench.judging_takes(ms(200));
+    bench.submit(1).await;
+    bench.store_was_called(1).await;
+    bench.submit(2).await;
+    bench.send(Message { conversation: 2, ..Message::of(3) }).await;
+    bench.after(ms(100)).await;
+    assert_eq!(previews(&bench.events()), [3]);
+    assert_eq!(order(&bench.settled(3).await), [1, 2, 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_room_for_one_to_four_everybody_is_answered() {
+    for room in 1..=4 {
+        let bench = Bench::with_room(room, WriterOptions::default());
+        bench.store(|store| store.delays.push_back(ms(2_500)));
+        let send = |id| bench.send_apart(id);
+        let refused = tokio::join!(send(1), send(2), send(3), send(4), send(5), send(6));
+        let refused: [_; 6] = refused.into();
+        let overloaded = refused.iter().flatten().count();
+        assert_eq!(overloaded, 6 - room, "no more than fits, and nobody waits for ever");
+        for id in 9..=20 {
+            assert_eq!(bench.send_apart(id).await, None, "room comes back");
+        }
+        assert_eq!(order(&bench.settled(room + 12).await).len(), room + 12);
+        bench.quiet().await;
+        assert_eq!(bench.budget.in_use(), 0);
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use std::vec;
 
@@ -137,6 +138,8 @@ struct Recorder {
     judged: Mutex<Vec<Vec<u8>>>,
     in_use: Mutex<Vec<usize>>,
     budget: Budget,
+    panics: AtomicBool,
+    judging: Mutex<Option<Duration>>,
 }
 
 #[async_trait]
@@ -147,6 +150,7 @@ impl Commits<u8> for Recorder {
     }
 
     fn settled(&self, settled: vec::Drain<'_, Settled<u8>>) {
+        assert!(!self.panics.load(Ordering::Relaxed), "scripted panic");
         self.in_use.lock().push(self.budget.in_use());
         let events = settled.map(|settled| match settled.outcome {
             Ok(stored) => Event::Stored(settled.tag, stored.placed.seq.0, stored.new),
@@ -157,6 +161,8 @@ impl Commits<u8> for Recorder {
 
     async fn judge_again(&self, stale: &[Pending<u8>]) -> Vec<Result<RightsVersion, Rejection>> {
         self.judged.lock().push(stale.iter().map(|pending| pending.tag).collect());
+        let time = *self.judging.lock();
+        tokio::time::sleep(time.unwrap_or_default()).await;
         let verdicts = self.verdicts.lock();
         let verdict = |pending: &Pending<u8>| verdicts.get(&pending.tag).cloned();
         stale.iter().map(|pending| verdict(pending).unwrap_or(Ok(RightsVersion(2)))).collect()
@@ -205,13 +211,19 @@ pub(super) struct Bench {
 
 impl Bench {
     pub(super) fn new(options: WriterOptions) -> Self {
-        let budget = Budget::new(4096, Duration::from_secs(2));
+        Self::with_room(4096, options)
+    }
+
+    pub(super) fn with_room(units: usize, options: WriterOptions) -> Self {
+        let budget = Budget::new(units, Duration::from_secs(2));
         let recorder = Arc::new(Recorder {
             events: watch::Sender::new(Vec::new()),
             verdicts: Mutex::default(),
             judged: Mutex::default(),
             in_use: Mutex::default(),
             budget: budget.clone(),
+            panics: AtomicBool::new(false),
+            judging: Mutex::default(),
         });
         let script = Arc::new(Mutex::new(Script::default()));
         let called = watch::Sender::new(0);
@@ -239,6 +251,28 @@ impl Bench {
 
     pub(super) fn verdict(&self, id: u8, verdict: Result<RightsVersion, Rejection>) {
         self.recorder.verdicts.lock().insert(id, verdict);
+    }
+
+    pub(super) fn panic_when_settled(&self) {
+        self.recorder.panics.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn judging_takes(&self, time: Duration) {
+        *self.recorder.judging.lock() = Some(time);
+    }
+
+    /// From a session of its own to a conversation of its own share; the refusal if there is no room.
+    pub(super) async fn send_apart(&self, id: u8) -> Option<Rejection> {
+        let (session, conversation) =
+            (self.budget.session_share(), self.budget.conversation_share());
+        match self.budget.permit(&session, &conversation, 1).await {
+            Ok(permit) => {
+                let pending = Pending::new(Message::of(id).append(), id, permit);
+                self.writers.submit(pending).unwrap();
+                None
+            }
+            Err(rejection) => Some(rejection),
+        }
     }
 
     pub(super) async fn pending(&self, message: Message) -> Pending<u8> {
