@@ -37,7 +37,7 @@ pub(crate) fn provider() -> CryptoProvider {
 ///
 /// # Errors
 /// If it cannot be made.
-pub(crate) fn make_data_dir(dir: &Path) -> Result<()> {
+pub fn make_data_dir(dir: &Path) -> Result<()> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -89,6 +89,17 @@ pub(crate) fn development_certificate(dir: &Path) -> Result<Certificate> {
         write_private(&chain, cert.pem().as_bytes())?;
     }
     read_certificate(&chain, &key)
+}
+
+/// SHA-256 of the development certificate, for a client that runs beside the gateway.
+///
+/// # Errors
+/// If there is none, or it cannot be read.
+pub fn development_fingerprint(dir: &Path) -> Result<[u8; 32]> {
+    let (chain, _) = development_files(dir);
+    let leaf = CertificateDer::from_pem_file(&chain)
+        .with_context(|| format!("cannot read {}", chain.display()))?;
+    Ok(Sha256::digest(&leaf).into())
 }
 
 /// Reads the PEM of the key that signs tokens; makes it at the first start.

@@ -33,3 +33,5 @@ mod stream;
 mod translate;
 
 pub mod seed;
+
+pub use keys::{development_fingerprint, make_data_dir};
