@@ -1,7 +1,7 @@
 //! The client's handle.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -17,13 +17,15 @@ use crate::dialer::any_port;
 use crate::error::{ClientError, SendError, SendOutcomeError};
 use crate::event::{Acked, ConversationRef, Event, Observer};
 use crate::event_queue::{EventQueue, Handled};
+use crate::file_link::FileLink;
 use crate::id::{ConversationId, MessageId, UserId};
 use crate::options::{ClientOptions, OutboxPlace};
 use crate::outbox::Queued;
 use crate::outbox_file::{Contents, OutboxFile, Stored};
 use crate::request::{Page, PageRequest, Summaries, UserFound};
 use crate::session;
-use crate::shared::{self, Counters, FileLink, Phase, Shared, State};
+use crate::shared::{self, Phase, Shared};
+use crate::state::{Counters, State};
 
 /// How long closing waits for what was written to arrive.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -150,7 +152,7 @@ impl Client {
         options: ClientOptions,
         observer: Option<Arc<dyn Observer>>,
     ) -> Result<Self, ClientError> {
-        let link = Arc::new(FileLink(OnceLock::new()));
+        let link = Arc::new(FileLink::default());
         let mut contents = Contents::default();
         let mut file = None;
         if let OutboxPlace::File(path) = &options.outbox {
@@ -179,7 +181,7 @@ impl Client {
             options,
         });
         // The link is fresh: nobody else has set it.
-        drop(link.0.set(Arc::downgrade(&shared)));
+        drop(link.client.set(Arc::downgrade(&shared)));
         shared.tasks.spawn(session::run(Arc::clone(&shared)));
         Ok(Self { handle: Arc::new(Handle { shared }) })
     }
@@ -216,7 +218,8 @@ impl Client {
         self.put(conversation, kind, body.into(), None)
     }
 
-    /// Sends a message and waits for its place, however long that takes.
+    /// Sends a message and waits for its place, however long that takes. Events have to be taken
+    /// meanwhile: an answer behind too many of them is not read.
     ///
     /// # Errors
     /// [`SendOutcomeError`].
@@ -307,7 +310,7 @@ impl Client {
         });
     }
 
-    /// Everything up to `seq` was on the screen.
+    /// Everything up to `seq` was on the screen, of a conversation that is attached.
     pub fn read_up_to(&self, conversation: ConversationId, seq: u64) {
         let delay = self.shared().options.receipts_delay;
         self.shared().with(conversation, |conversation, cx, fx| {

@@ -1,6 +1,9 @@
 //! One conversation as the client knows it: what was handed out, what waits
 //! for an answer, and the stream that is open for it. No IO, no clock.
 
+mod answers;
+mod entries;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,24 +11,17 @@ use petrel_proto::code::{Action, Code};
 use tokio::sync::{Notify, oneshot};
 
 use crate::backoff::jittered;
-use crate::body;
 use crate::cursor::{Cursor, CursorTrail};
 use crate::error::SendOutcomeError;
-use crate::event::{Acked, Entry, Event, GapReason, Preview, Refused};
+use crate::event::{Acked, Entry, Event};
 use crate::id::{ConversationId, MessageId, UserId};
-use crate::incoming::{Attach, Incoming, Refusal};
-use crate::outbox::{Outbox, Pause, Queued};
-use crate::timeline::{Offered, Out, Timeline};
+use crate::incoming::{Attach, Incoming};
+use crate::outbox::{Outbox, Pause};
+use crate::receipt::OwnReceipts;
+use crate::timeline::Timeline;
 
 /// Who waits for a message's place.
 pub(crate) type Waiter = oneshot::Sender<Result<Acked, SendOutcomeError>>;
-
-/// How long a hole may stay that the stream should close by itself.
-const HOLE_PATIENCE: Duration = Duration::from_secs(2);
-/// How long to wait before going on after a refusal whose cause is not known.
-const FOLLOWER_PAUSE: Duration = Duration::from_millis(50);
-/// A wait never grows beyond this, unless the server says so.
-const WAIT_MAX: Duration = Duration::from_secs(15);
 
 /// The stream that this conversation's sends go to.
 #[derive(Debug)]
@@ -60,8 +56,8 @@ pub(crate) struct Effects {
     pub(crate) removed: Vec<(MessageId, usize)>,
     /// A new token is needed.
     pub(crate) refresh: bool,
-    /// Read these from history.
-    pub(crate) fill: Option<(u64, u64)>,
+    /// Read these from history: the reading's number, the first and the last.
+    pub(crate) fill: Option<(u64, u64, u64)>,
     /// Look at this conversation again then.
     pub(crate) wake: Option<Instant>,
     pub(crate) duplicates: u64,
@@ -92,12 +88,14 @@ pub(crate) struct Conversation {
     pub(crate) planned: Option<Instant>,
     /// No stream is opened before.
     pub(crate) reopen_at: Option<Instant>,
-    pub(crate) receipts: crate::receipt::OwnReceipts,
+    pub(crate) receipts: OwnReceipts,
     /// The newest entry that the application has dealt with.
     pub(crate) handled: Option<Cursor>,
     /// When something was last written or read here.
     pub(crate) used: Instant,
-    filling: bool,
+    /// The number of the reading from history that is under way.
+    filling: Option<u64>,
+    fills: u64,
     hole_since: Option<Instant>,
     refusals: u32,
     /// Streams older than this speak of a history that is gone.
@@ -119,9 +117,10 @@ impl Conversation {
             closing: false,
             planned: None,
             reopen_at: None,
-            receipts: crate::receipt::OwnReceipts::default(),
+            receipts: OwnReceipts::default(),
             used: now,
-            filling: false,
+            filling: None,
+            fills: 0,
             hole_since: None,
             refusals: 0,
             reset_generation: 0,
@@ -191,175 +190,12 @@ impl Conversation {
         }
     }
 
-    fn take_push(&mut self, entry: Entry, current: bool, cx: &Context, fx: &mut Effects) {
-        self.fill_entry(entry, cx, fx);
-        self.look_for_hole(current, cx, fx);
-    }
-
-    fn take_ack(
-        &mut self,
-        message: Queued<Waiter>,
-        seq: u64,
-        time_ms: u64,
-        count: u64,
-        cx: &Context,
-        fx: &mut Effects,
-    ) {
-        let entry = Entry {
-            conversation: self.id,
-            seq,
-            id: message.id,
-            sender: cx.me,
-            time_ms,
-            count,
-            kind: message.kind,
-            body: body::decode(message.encoding, &message.body),
-        };
-        self.answered(&entry, message, fx);
-        self.take_entry(entry, fx);
-        self.look_for_hole(false, cx, fx);
-    }
-
-    fn answered(&mut self, entry: &Entry, message: Queued<Waiter>, fx: &mut Effects) {
-        let acked =
-            Acked { conversation: self.id, id: message.id, seq: entry.seq, time_ms: entry.time_ms };
-        self.refusals = 0;
-        self.progress();
-        fx.removed.push((message.id, message.body.len()));
-        fx.events.push(Event::Acked(acked));
-        if let Some(waiter) = message.waiter {
-            // Nobody waiting any more is fine.
-            drop(waiter.send(Ok(acked)));
-        }
-    }
-
-    fn progress(&mut self) {
-        if let Some(stream) = &mut self.stream {
-            stream.progress = true;
-        }
-    }
-
-    fn take_entry(&mut self, entry: Entry, fx: &mut Effects) {
-        let at = Cursor { seq: entry.seq, tail: entry.id.tail() };
-        let bytes = entry.body.as_ref().map_or(0, bytes::Bytes::len);
-        let mut out = Vec::new();
-        match self.timeline.offer(at, bytes, entry, &mut out) {
-            Ok(Offered::Duplicate) => fx.duplicates += 1,
-            Ok(Offered::Next | Offered::Held) => {}
-            Err(entry) => {
-                // Too much waits for what is missing: say so and go on.
-                self.give_up_hole(&mut out);
-                if self.timeline.offer(at, bytes, entry, &mut out).is_err() {
-                    self.timeline.clear_held();
-                }
-            }
-        }
-        self.hand_out(out, fx);
-    }
-
-    fn take_gap(&mut self, from: u64, to: u64, reason: GapReason, cx: &Context, fx: &mut Effects) {
-        let first = from.max(self.timeline.position() + 1);
-        let missing = (to + 1).saturating_sub(first);
-        if reason == GapReason::Skipped && missing <= cx.fill_max {
-            if missing > 0 && first == self.timeline.position() + 1 && !self.filling {
-                self.filling = true;
-                fx.fill = Some((first, to));
-            }
-            return;
-        }
-        let mut out = Vec::new();
-        self.timeline.gap(from, to, reason, &mut out);
-        self.hand_out(out, fx);
-    }
-
-    /// What a page of history says about a gap of ours.
-    pub(crate) fn fill_gap(&mut self, from: u64, to: u64, reason: GapReason, fx: &mut Effects) {
-        let mut out = Vec::new();
-        self.timeline.gap(from, to, reason, &mut out);
-        self.hand_out(out, fx);
-    }
-
-    /// An entry from a page of history.
-    pub(crate) fn fill_entry(&mut self, entry: Entry, cx: &Context, fx: &mut Effects) {
-        if entry.sender == cx.me
-            && let Some(message) = self.outbox.remove(entry.id)
-        {
-            self.answered(&entry, message, fx);
-        }
-        self.take_entry(entry, fx);
-    }
-
-    /// Reading a gap has ended; what is still missing up to `to` is told as a gap.
-    pub(crate) fn fill_ended(&mut self, to: u64, cx: &Context, fx: &mut Effects) {
-        if !self.filling {
-            return;
-        }
-        self.filling = false;
-        self.hole_since = None;
-        let next = self.timeline.position() + 1;
-        self.fill_gap(next, to, GapReason::Skipped, fx);
-        self.look_for_hole(true, cx, fx);
-    }
-
-    pub(crate) fn is_filling(&self) -> bool {
-        self.filling
-    }
-
-    fn look_for_hole(&mut self, at_once: bool, cx: &Context, fx: &mut Effects) {
-        let Some((from, to)) = self.timeline.hole() else {
-            self.hole_since = None;
-            return;
-        };
-        if self.filling {
-            return;
-        }
-        let since = *self.hole_since.get_or_insert(cx.now);
-        if !at_once && cx.now < since + HOLE_PATIENCE {
-            fx.wake_at(since + HOLE_PATIENCE);
-            return;
-        }
-        if to - from < cx.fill_max {
-            self.filling = true;
-            fx.fill = Some((from, to));
-        } else {
-            let mut out = Vec::new();
-            self.give_up_hole(&mut out);
-            self.hand_out(out, fx);
-        }
-    }
-
-    fn give_up_hole(&mut self, out: &mut Vec<Out<Entry>>) {
-        if let Some((from, to)) = self.timeline.hole() {
-            self.filling = false;
-            self.hole_since = None;
-            self.timeline.gap(from, to, GapReason::Skipped, out);
-        }
-    }
-
-    fn hand_out(&mut self, out: Vec<Out<Entry>>, fx: &mut Effects) {
-        for out in out {
-            fx.events.push(match out {
-                Out::Entry(entry) => Event::Entry(entry),
-                Out::Gap { from, to, reason } => {
-                    Event::Gap { conversation: self.id, from, to, reason }
-                }
-            });
-        }
-    }
-
-    fn take_preview(&mut self, preview: Preview, fx: &mut Effects) {
-        if !self.timeline.knows(preview.id.tail()) {
-            fx.events.push(Event::Preview(preview));
-        }
-    }
-
     fn take_attach(&mut self, attach: Attach, current: bool, fx: &mut Effects) {
         if attach.peer.is_some() {
             self.peer = attach.peer;
         }
         if current && let Some(stream) = &mut self.stream {
             stream.attached = true;
-            stream.progress = true;
             self.reopen_at = None;
             fx.events.push(Event::Attached {
                 conversation: self.id,
@@ -373,109 +209,11 @@ impl Conversation {
         }
     }
 
-    fn take_reset(&mut self, generation: u64, to: u64, fx: &mut Effects) {
-        self.filling = false;
-        self.hole_since = None;
-        self.reset_generation = generation;
-        self.receipts.clamp(to);
-        self.timeline.reset(to);
-        self.handled = self.timeline.trail().newest();
-        fx.events.push(Event::Reset { conversation: self.id, to });
-    }
-
-    fn take_refusal(&mut self, number: u64, refusal: Refusal, cx: &Context, fx: &mut Effects) {
-        self.progress();
-        if refusal.code == Code::Predecessor {
-            let until = cx.now + jittered(FOLLOWER_PAUSE, cx.random);
-            if self.outbox.refuse_as_follower(number, Pause::Until(until)) {
-                fx.wake_at(until);
-            }
-            return;
-        }
-        match refusal.code.action() {
-            Action::GiveUp => {
-                if let Some(message) = self.outbox.remove_numbered(number) {
-                    self.refuse(message, &refusal, fx);
-                }
-            }
-            Action::Reauthenticate => {
-                self.outbox.refuse_for_now(number, Pause::Token);
-                fx.refresh = true;
-            }
-            Action::Retry { .. } | Action::Reconnect { .. } => {
-                let until = cx.now + self.wait(&refusal, cx);
-                self.outbox.refuse_for_now(number, Pause::Until(until));
-                fx.wake_at(until);
-            }
-        }
-    }
-
-    /// The stream itself is refused: its Attach, or something that is no Send.
-    fn take_stream_refusal(&mut self, refusal: Refusal, cx: &Context, fx: &mut Effects) {
-        let attached = self.stream.as_ref().is_some_and(|stream| stream.attached);
-        match refusal.code.action() {
-            Action::Reauthenticate => {
-                self.outbox.set_pause(Pause::Token);
-                self.reopen_at = Some(cx.now + WAIT_MAX);
-                fx.refresh = true;
-            }
-            Action::GiveUp if !attached => {
-                self.live = false;
-                self.receipts.forget();
-                let waiting: Vec<_> = self.outbox.drain().collect();
-                for message in waiting {
-                    self.refuse(message, &refusal, fx);
-                }
-                fx.events.push(Event::AttachRefused {
-                    conversation: self.id,
-                    code: refusal.code,
-                    text: refusal.text,
-                });
-            }
-            _ => self.reopen_at = Some(cx.now + self.wait(&refusal, cx)),
-        }
-        if let Some(at) = self.reopen_at {
-            fx.wake_at(at);
-        }
-        self.stream_gone();
-    }
-
-    fn refuse(&mut self, message: Queued<Waiter>, refusal: &Refusal, fx: &mut Effects) {
-        let refused = Refused {
-            conversation: self.id,
-            id: message.id,
-            code: refusal.code,
-            text: refusal.text.clone(),
-            server_time_ms: refusal.server_time_ms,
-        };
-        fx.removed.push((message.id, message.body.len()));
-        fx.events.push(Event::Refused(refused.clone()));
-        if let Some(waiter) = message.waiter {
-            drop(waiter.send(Err(SendOutcomeError::Refused(refused))));
-        }
-    }
-
-    /// The server's time to wait, or the code's, which doubles while nothing gets through.
-    fn wait(&mut self, refusal: &Refusal, cx: &Context) -> Duration {
-        let doublings = self.refusals.min(5);
-        self.refusals += 1;
-        if refusal.retry_after_ms > 0 {
-            let said = Duration::from_millis(refusal.retry_after_ms.into());
-            return said.mul_f64(1.0 + cx.random / 2.0);
-        }
-        let after_ms = match refusal.code.action() {
-            Action::Retry { after_ms } | Action::Reconnect { after_ms } => after_ms,
-            Action::Reauthenticate | Action::GiveUp => 1_000,
-        };
-        let wait = Duration::from_millis(u64::from(after_ms) << doublings);
-        jittered(wait.min(WAIT_MAX), cx.random)
-    }
-
     /// Starts again after this cursor, as the application wishes.
     pub(crate) fn restart(&mut self, from: Cursor) {
         self.timeline.restart(Some(from));
         self.handled = Some(from);
-        self.filling = false;
+        self.filling = None;
         self.hole_since = None;
         self.stream_gone();
     }
@@ -559,14 +297,16 @@ impl Conversation {
 
     /// The current stream has ended, with this code if it was reset.
     pub(crate) fn stream_ended(&mut self, reset: Option<Code>, cx: &Context, fx: &mut Effects) {
-        let progress = self.stream.as_ref().is_some_and(|stream| stream.progress);
+        let idle = self.outbox.is_empty();
+        let orderly =
+            self.stream.as_ref().is_some_and(|stream| stream.attached && (stream.progress || idle));
         self.stream_gone();
         let wait = match reset.map(Code::action) {
             Some(Action::Retry { after_ms } | Action::Reconnect { after_ms }) => {
                 Duration::from_millis(after_ms.into())
             }
             Some(Action::Reauthenticate | Action::GiveUp) => Duration::from_secs(1),
-            None if progress => Duration::ZERO,
+            None if orderly => Duration::ZERO,
             None => Duration::from_millis(200),
         };
         if wait.is_zero() {
@@ -584,7 +324,7 @@ impl Conversation {
         self.stream_gone();
         self.dormant = false;
         self.reopen_at = None;
-        self.filling = false;
+        self.filling = None;
         self.hole_since = None;
         self.timeline.clear_held();
         if self.outbox.pause() == Pause::Token {

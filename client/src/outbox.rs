@@ -78,10 +78,6 @@ impl<W> Default for Outbox<W> {
 }
 
 impl<W> Outbox<W> {
-    pub(crate) fn len(&self) -> usize {
-        self.items.len()
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
@@ -276,7 +272,7 @@ mod tests {
         assert!(outbox.remove_numbered(1).is_some());
         outbox.push(message(3));
         assert_eq!(write(&mut outbox, now), [(3, 3, false)]);
-        assert_eq!(outbox.len(), 2);
+        assert_eq!(outbox.drain().count(), 2);
     }
 
     #[test]

@@ -313,7 +313,7 @@ mod tests {
     fn message(id: u8) -> Stored {
         Stored {
             conversation: ConversationId([1; 16]),
-            peer: (id % 2 == 0).then_some(UserId([9; 16])),
+            peer: id.is_multiple_of(2).then_some(UserId([9; 16])),
             id: MessageId([id; 16]),
             kind: 1,
             encoding: 17,

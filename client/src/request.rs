@@ -85,6 +85,8 @@ pub struct Summaries {
 const NAME_BYTES_MAX: usize = 256;
 /// Frames that one answer has, at the most.
 const ANSWER_FRAMES_MAX: usize = 1_024;
+/// Bytes of bodies that one answer has, at the most.
+const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 /// Entries of one page, at the most (the protocol's limit).
 const PAGE_ENTRIES_MAX: u32 = 200;
 /// How long to wait before a request that was refused for now is made again, at the least.
@@ -105,10 +107,15 @@ pub(crate) async fn exchange(
         Err(error) => return Err(lost(error.to_string())),
     }
     let mut source = FrameSource::new(recv);
+    let mut bytes = 0;
     for _ in 0..ANSWER_FRAMES_MAX {
         match source.next().await? {
             (_, What::Refusal(said)) => return Err(refused(incoming::refusal(said))),
             (frame, what) => {
+                bytes += frame.body.len();
+                if bytes > ANSWER_BYTES_MAX {
+                    break;
+                }
                 if each(frame, what)? {
                     return Ok(());
                 }
@@ -342,7 +349,13 @@ fn summary(frame: &Frame, said: wire::Summary) -> Result<Summary, ClientError> {
 }
 
 /// Reads a gap of a conversation from history, page by page, and hands it over.
-pub(crate) async fn fill(shared: Arc<Shared>, conversation: ConversationId, from: u64, to: u64) {
+pub(crate) async fn fill(
+    shared: Arc<Shared>,
+    conversation: ConversationId,
+    fill: u64,
+    from: u64,
+    to: u64,
+) {
     let mut next = from;
     while next <= to {
         let page =
@@ -355,7 +368,7 @@ pub(crate) async fn fill(shared: Arc<Shared>, conversation: ConversationId, from
         let last = last_entry.max(last_gap);
         let mut wanted = false;
         shared.with(conversation, |conversation, cx, fx| {
-            wanted = conversation.is_filling();
+            wanted = conversation.is_filling(fill);
             if !wanted {
                 return;
             }
@@ -373,6 +386,6 @@ pub(crate) async fn fill(shared: Arc<Shared>, conversation: ConversationId, from
         shared.events.room().await;
     }
     shared.with(conversation, |conversation, cx, fx| {
-        conversation.fill_ended(to, cx, fx);
+        conversation.fill_ended(fill, to, cx, fx);
     });
 }

@@ -19,7 +19,8 @@ use crate::id::{ConversationId, UserId};
 use crate::identity::Token;
 use crate::incoming;
 use crate::request;
-use crate::shared::{Phase, Shared, unix_ms};
+use crate::shared::{Phase, Shared};
+use crate::state::unix_ms;
 use crate::stream;
 
 /// Receipts in one Hello, at the most (the protocol's limit).
@@ -129,6 +130,7 @@ impl Session {
             tracing::debug!(why = %ended.why, ?wait, "offline");
             let event = Event::Offline { why: ended.why, retry_in: Some(wait) };
             self.shared.disconnected(event, Phase::Connecting);
+            self.shared.events.room().await;
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = self.shared.dial_now.notified() => {}
@@ -437,7 +439,7 @@ async fn lost(connection: &Connection) -> Ended {
 
 fn control_ended(end: StreamEnd) -> Ended {
     match end {
-        StreamEnd::Reset(code) => by_code(code, |code| OfflineReason::Closed(code)),
+        StreamEnd::Reset(code) => by_code(code, OfflineReason::Closed),
         StreamEnd::Finished => again("the server ended the session".to_owned()),
         StreamEnd::Lost(why) | StreamEnd::Broken(why) => again(why),
     }

@@ -1,10 +1,9 @@
-//! A client's state, and the one lock around it. Tasks bring what came from the
+//! A client's state behind its lock, and what is to be done about it. Tasks bring what came from the
 //! network and take what is to be written; nothing here waits.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use petrel_proto::code::Code;
@@ -17,17 +16,15 @@ use crate::cursor::CursorTrail;
 use crate::error::{ClientError, SendError};
 use crate::event::Event;
 use crate::event_queue::{EventQueue, Handled};
-use crate::id::{ConversationId, MessageClock, MessageId, UserId};
+use crate::id::{ConversationId, UserId};
 use crate::incoming::{Attach, Incoming};
 use crate::options::ClientOptions;
-use crate::outbox_file::{Contents, FileWatcher, OutboxFile, Stored};
+use crate::outbox_file::OutboxFile;
+use crate::state::{State, make_room, unix_ms};
 use crate::stream;
 
 /// Requests at once (the protocol's limit).
 const REQUESTS_MAX: usize = 8;
-/// Conversation streams of ours, until the server names its limit.
-const STREAMS_DEFAULT: usize = 64;
-
 /// How far a client has come.
 #[derive(Clone, Debug)]
 pub(crate) enum Phase {
@@ -35,33 +32,6 @@ pub(crate) enum Phase {
     Online,
     /// It has given up, or was closed.
     Stopped(ClientError),
-}
-
-#[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct Counters {
-    pub(crate) sign_ins: u64,
-    pub(crate) resends: u64,
-    pub(crate) duplicates: u64,
-    pub(crate) fills: u64,
-}
-
-#[derive(Debug)]
-pub(crate) struct State {
-    pub(crate) connection: Option<quinn::Connection>,
-    /// Conversation streams that the server lets us open.
-    streams_max: usize,
-    /// Those of ours that are open.
-    pub(crate) streams_open: usize,
-    pub(crate) conversations: HashMap<ConversationId, Conversation>,
-    pub(crate) outbox_len: usize,
-    pub(crate) outbox_bytes: usize,
-    durable_upto: u64,
-    clock: MessageClock,
-    pub(crate) clock_offset_ms: i64,
-    wakes: BinaryHeap<Reverse<(Instant, ConversationId)>>,
-    generation: u64,
-    pub(crate) counters: Counters,
-    pub(crate) stopped: bool,
 }
 
 #[derive(Debug)]
@@ -88,93 +58,6 @@ pub(crate) struct Shared {
     pub(crate) dictionaries: Mutex<Arc<[u32]>>,
     /// The client's own endpoint, once there is one.
     pub(crate) endpoint: Mutex<Option<quinn::Endpoint>>,
-}
-
-/// Unix milliseconds of this device.
-pub(crate) fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-impl State {
-    pub(crate) fn new(contents: Contents) -> Self {
-        let now = Instant::now();
-        let mut state = Self {
-            connection: None,
-            streams_max: STREAMS_DEFAULT,
-            streams_open: 0,
-            conversations: HashMap::new(),
-            outbox_len: 0,
-            outbox_bytes: 0,
-            durable_upto: 0,
-            clock: MessageClock::default(),
-            clock_offset_ms: 0,
-            wakes: BinaryHeap::new(),
-            generation: 0,
-            counters: Counters::default(),
-            stopped: false,
-        };
-        for (id, trail) in contents.cursors {
-            let conversation = Conversation::new(id, trail, now);
-            state.conversations.insert(id, conversation);
-        }
-        for message in contents.messages {
-            state.outbox_len += 1;
-            state.outbox_bytes += message.body.len();
-            let conversation =
-                state.conversations.entry(message.conversation).or_insert_with(|| {
-                    Conversation::new(message.conversation, CursorTrail::default(), now)
-                });
-            conversation.peer = message.peer.or(conversation.peer);
-            conversation.outbox.push(stored_again(message));
-        }
-        state
-    }
-
-    /// A message id of now, by the server's clock if ours is far from it.
-    pub(crate) fn next_id(&mut self) -> MessageId {
-        const TRUSTED_MS: u64 = 60_000;
-        let mut now_ms = unix_ms();
-        if self.clock_offset_ms.unsigned_abs() > TRUSTED_MS {
-            now_ms = now_ms.saturating_add_signed(self.clock_offset_ms);
-        }
-        self.clock.next(now_ms, rand::random())
-    }
-
-    /// Plans a look at a conversation. Says whether it is the earliest of all.
-    fn plan(&mut self, at: Instant, id: ConversationId) -> bool {
-        let Some(conversation) = self.conversations.get_mut(&id) else {
-            return false;
-        };
-        if conversation.planned.is_some_and(|earlier| earlier <= at) {
-            return false;
-        }
-        conversation.planned = Some(at);
-        let earliest = self.wakes.peek().is_none_or(|first| at < first.0.0);
-        self.wakes.push(Reverse((at, id)));
-        earliest
-    }
-
-    /// Own receipts that may not have arrived, for the next sign-in; what they say counts as said.
-    pub(crate) fn take_receipts(&mut self, max: usize) -> Vec<(ConversationId, u64, u64)> {
-        self.conversations
-            .values_mut()
-            .filter(|conversation| conversation.receipts.is_in_doubt())
-            .take(max)
-            .map(|conversation| {
-                let (delivered, read) = conversation.receipts.current();
-                (conversation.id, delivered, read)
-            })
-            .collect()
-    }
-}
-
-fn stored_again(message: Stored) -> crate::outbox::Queued<crate::conversation::Waiter> {
-    let mut queued =
-        crate::outbox::Queued::new(message.id, message.kind, message.encoding, message.body);
-    // It may have been sent before the restart.
-    queued.tried = true;
-    queued
 }
 
 impl Shared {
@@ -257,9 +140,9 @@ impl Shared {
         {
             self.timer.notify_one();
         }
-        if let Some((from, to)) = fx.fill {
+        if let Some((fill, from, to)) = fx.fill {
             state.counters.fills += 1;
-            let fill = crate::request::fill(Arc::clone(self), id, from, to);
+            let fill = crate::request::fill(Arc::clone(self), id, fill, from, to);
             self.tasks.spawn_on(fill, &self.runtime);
         }
         self.ensure_stream(state, id, cx.now);
@@ -520,65 +403,6 @@ impl Shared {
         let mut writers = self.writers.subscribe();
         // An error would mean that the sender is gone, which is `self`.
         drop(writers.wait_for(|writers| *writers == 0).await);
-    }
-
-    pub(crate) fn durable_upto(state: &State) -> u64 {
-        state.durable_upto
-    }
-}
-
-impl State {
-    fn leave_connection(&mut self) {
-        self.connection = None;
-        for conversation in self.conversations.values_mut() {
-            conversation.disconnected();
-        }
-    }
-}
-
-/// Finishes the stream that was used least recently and waits for nothing, so that
-/// the server gives credit for another.
-fn make_room(state: &mut State, except: ConversationId) {
-    let idle = state
-        .conversations
-        .values_mut()
-        .filter(|c| c.id != except && c.outbox.is_empty())
-        .filter(|c| c.stream.as_ref().is_some_and(|s| s.attached))
-        .min_by_key(|c| c.used);
-    if let Some(conversation) = idle {
-        conversation.leave_stream();
-    }
-}
-
-/// Tells the client what its file says, as long as there is a client.
-pub(crate) struct FileLink(pub(crate) std::sync::OnceLock<std::sync::Weak<Shared>>);
-
-impl FileWatcher for Arc<FileLink> {
-    fn durable(&self, upto: u64) {
-        let Some(shared) = self.0.get().and_then(std::sync::Weak::upgrade) else {
-            return;
-        };
-        let now = Instant::now();
-        let mut state = shared.state.lock();
-        state.durable_upto = upto;
-        let waiting: Vec<_> = state
-            .conversations
-            .values()
-            .filter(|c| c.outbox.is_ready(now, upto))
-            .map(|c| c.id)
-            .collect();
-        for id in waiting {
-            shared.ensure_stream(&mut state, id, now);
-        }
-    }
-
-    fn failed(&self, why: String) {
-        let Some(shared) = self.0.get().and_then(std::sync::Weak::upgrade) else {
-            return;
-        };
-        tracing::error!(%why, "the outbox's file cannot be written");
-        shared.events.push_all([Event::OutboxUnavailable { why }]);
-        shared.settle();
     }
 }
 

@@ -164,7 +164,7 @@ async fn write(
         let mut out = BytesMut::new();
         let current = {
             let mut state = shared.state.lock();
-            let durable_upto = Shared::durable_upto(&state);
+            let durable_upto = state.durable_upto;
             let mut resends = 0;
             let current = state.conversations.get_mut(&id).is_some_and(|c| {
                 c.is_current(generation) && {

@@ -175,7 +175,8 @@ async fn on_going_away_the_client_moves_before_it_leaves() {
     within(async {
         let server = TestServer::start();
         let (client, mut events, mut link) = online(&server, server.options()).await;
-        let sending = client.send_and_wait(&client.pair(BOB), 1, "on the way");
+        let pair = client.pair(BOB);
+        let sending = client.send_and_wait(&pair, 1, "on the way");
         let serving = async {
             let (mut stream, _) = link.attached().await;
             let (frame, _) = stream.next_send().await;
