@@ -144,7 +144,7 @@ async fn read(gateway: &Gateway, session: &Session, incoming: &mut Incoming) -> 
                 session.queue().put_control(translate::refusal_of(code, error.to_string()));
                 return Code::ProtocolViolation;
             }
-            Err(End::Finished | End::Gone) => return Code::Ok,
+            Err(End::Finished | End::Gone | End::NoRoom) => return Code::Ok,
         }
     }
 }

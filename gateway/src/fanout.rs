@@ -2,7 +2,7 @@
 //! senders. Each entry is encoded once; its bytes are shared.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -33,6 +33,8 @@ pub(crate) struct Origin {
     pub number: u64,
     /// The stream's order of sends.
     pub order: Arc<SendOrder>,
+    /// When the send was decoded.
+    pub began: Instant,
 }
 
 /// What travels with a message through the writer.
@@ -135,7 +137,7 @@ impl Gateway {
         let offered = conversation.offer(entry, origins);
         if let Some(answered) = offered.answered {
             for origin in &answered.origins {
-                let ack = translate::ack(origin.number, &answered.entry);
+                let ack = origin.ack(&answered.entry);
                 origin.session.queue().put_beside(cell.id(), origin.generation, ack);
             }
         }
@@ -158,7 +160,7 @@ impl Gateway {
                     let ack = origins
                         .iter()
                         .find(|o| Arc::ptr_eq(&o.session, session))
-                        .map(|o| (o.generation, translate::ack(o.number, &entry)));
+                        .map(|o| (o.generation, o.ack(&entry)));
                     let delivery =
                         Delivery { conversation: entry.conversation, seq, push: &push, ack };
                     let put = session.queue().deliver(delivery, now_s, |after| {
@@ -294,6 +296,11 @@ impl Gateway {
 }
 
 impl Origin {
+    fn ack(&self, entry: &Entry) -> Bytes {
+        metrics::get().send_to_ack.record(self.began.elapsed());
+        translate::ack(self.number, entry)
+    }
+
     /// Answers a send that is not stored.
     fn refuse(&self, conversation: petrel_core::id::ConversationId, rejection: &Rejection) {
         let code = translate::code(rejection);

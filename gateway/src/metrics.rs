@@ -52,6 +52,10 @@ pub(crate) struct Metrics {
     pub handshake: Histogram,
     /// From a decoded Send to its permit.
     pub decode_to_permit: Histogram,
+    /// From a commit to the writing of its entries to a stream.
+    pub(crate) commit_to_write: Histogram,
+    /// From a decoded Send to its Ack's being queued.
+    pub(crate) send_to_ack: Histogram,
     /// Round-trip times, sampled.
     pub rtt: Histogram,
     /// Share of packets lost, sampled.
@@ -80,6 +84,8 @@ pub(crate) fn get() -> &'static Metrics {
         body_encoded_bytes: counter!("petrel_gateway_body_encoded_bytes_total"),
         handshake: histogram!("petrel_gateway_handshake_seconds"),
         decode_to_permit: histogram!("petrel_gateway_decode_to_permit_seconds"),
+        commit_to_write: histogram!("petrel_gateway_commit_to_write_seconds"),
+        send_to_ack: histogram!("petrel_gateway_send_to_ack_seconds"),
         rtt: histogram!("petrel_quic_rtt_seconds"),
         loss: histogram!("petrel_quic_packets_lost_ratio"),
         udp_rx_bytes: gauge!("petrel_quic_udp_received_bytes"),

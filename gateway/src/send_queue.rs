@@ -7,6 +7,8 @@
 //! from the store, from the seq where it stopped (`attach.rs`). The fan-out never
 //! waits, and nobody but the slow reader notices.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
@@ -55,6 +57,8 @@ struct State {
     generations: u64,
     suspended: bool,
     ended: Option<Code>,
+    /// When the first of what waits to be taken was put in.
+    waiting_since: Option<Instant>,
 }
 
 /// The queue of one session.
@@ -76,6 +80,8 @@ pub(crate) struct Taken {
     pub slots: Vec<TakenSlot>,
     /// The session is over.
     pub ended: Option<Code>,
+    /// When the first of the conversations' frames was put in.
+    pub waiting_since: Option<Instant>,
 }
 
 /// What the writer takes of one conversation.
@@ -406,6 +412,7 @@ impl SendQueue {
         self.writer.register(cx.waker());
         let mut state = self.state.lock();
         taken.ended = state.ended;
+        taken.waiting_since = state.waiting_since.take();
         std::mem::swap(&mut taken.control, &mut state.control);
         let dirty = std::mem::take(&mut state.dirty);
         for conversation in dirty {
@@ -502,6 +509,7 @@ impl State {
             slot.finish = false;
             self.bytes += bytes;
             slot.frames.push(frame);
+            self.waiting_since.get_or_insert_with(Instant::now);
             self.mark(conversation);
         }
     }

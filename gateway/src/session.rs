@@ -1,5 +1,6 @@
 //! One signed-in device: its identity, its queue, its shares and rates.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
@@ -27,10 +28,14 @@ pub(crate) struct Session {
     sends: Mutex<Bucket>,
     requests: Mutex<Bucket>,
     requests_under_way: Semaphore,
+    large_frames: Arc<Semaphore>,
     token_issued_ms: AtomicU64,
     token_expires_ms: AtomicU64,
     refresh_asked: AtomicBool,
 }
+
+/// KiB of incomplete frames (those above 1 KiB) that are held at once for one session.
+const LARGE_FRAMES_KIB: usize = 160;
 
 /// Requests at once on one connection.
 pub(crate) const REQUESTS_AT_ONCE: u32 = 8;
@@ -56,6 +61,7 @@ impl Session {
             wants_receipts: features.contains(&FEATURE_RECEIPTS),
             sends: Mutex::default(),
             requests: Mutex::default(),
+            large_frames: Arc::new(Semaphore::new(LARGE_FRAMES_KIB)),
             requests_under_way: Semaphore::new(REQUESTS_AT_ONCE as usize),
             token_issued_ms: AtomicU64::new(clock::unix_ms()),
             token_expires_ms: AtomicU64::new(identity.expires_ms()),
@@ -96,6 +102,11 @@ impl Session {
     /// Whether it asked for others' receipts.
     pub(crate) fn wants_receipts(&self) -> bool {
         self.wants_receipts
+    }
+
+    /// Bounds the large frames of which a part has come.
+    pub(crate) fn large_frames(&self) -> &Arc<Semaphore> {
+        &self.large_frames
     }
 
     /// Bounds the requests under way.

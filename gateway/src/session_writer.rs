@@ -97,6 +97,9 @@ impl Writer {
                 self.place(slot, cx);
                 self.poll_stream(conversation, cx, &mut behind);
             }
+            if let Some(since) = self.taken.waiting_since {
+                metrics::get().commit_to_write.record(since.elapsed());
+            }
             if self.poll_control(cx).is_err() {
                 return Poll::Ready(Next::End(Code::Ok));
             }

@@ -15,6 +15,7 @@ use petrel_proto::frame::{self, FrameError, FrameReader};
 use petrel_proto::wire::{self, Frame, frame::What};
 use petrel_storage::writer::Pending;
 use quinn::{RecvStream, SendStream, VarInt};
+use tokio::sync::Semaphore;
 
 use crate::connection::Context;
 use crate::conversation_table::Cell;
@@ -27,6 +28,9 @@ use crate::{attach, body, clock, control, dispatch, metrics, translate};
 /// Bytes read from a stream at once.
 const CHUNK_BYTES: usize = 64 * 1024;
 
+/// Incomplete frames up to this size need no room of their own.
+const SMALL_FRAME_BYTES: usize = 1024;
+
 /// Why reading a stream ended.
 #[derive(Debug)]
 pub(crate) enum End {
@@ -36,6 +40,8 @@ pub(crate) enum End {
     Gone,
     /// What came is not a frame.
     Broken(FrameError),
+    /// Too much is incomplete on the session's streams together.
+    NoRoom,
 }
 
 /// Reads frames from a stream.
@@ -44,12 +50,20 @@ pub(crate) struct Incoming {
     stream: RecvStream,
     reader: FrameReader,
     chunk: Bytes,
+    /// Room for frames above [`SMALL_FRAME_BYTES`] while they are incomplete.
+    room: Option<Arc<Semaphore>>,
 }
 
 impl Incoming {
     /// Reads frames of up to `max` bytes.
     pub(crate) fn new(stream: RecvStream, max: usize) -> Self {
-        Self { stream, reader: FrameReader::new(max), chunk: Bytes::new() }
+        Self { stream, reader: FrameReader::new(max), chunk: Bytes::new(), room: None }
+    }
+
+    /// Shares the room for large incomplete frames with the session's other streams, so that
+    /// their number does not multiply what a peer can make us hold.
+    fn share_room(&mut self, session: &Session) {
+        self.room = Some(Arc::clone(session.large_frames()));
     }
 
     /// The next frame and what it is.
@@ -57,11 +71,22 @@ impl Incoming {
     /// # Errors
     /// Why there is none.
     pub(crate) async fn next(&mut self) -> Result<(Frame, What), End> {
+        let mut room = None;
         loop {
             match self.reader.next(&mut self.chunk) {
                 Ok(Some(payload)) => return frame::decode(payload).map_err(End::Broken),
                 Ok(None) => {}
                 Err(error) => return Err(End::Broken(error)),
+            }
+            if room.is_none()
+                && let Some(shared) = &self.room
+                && self.reader.wanted().is_some_and(|bytes| bytes > SMALL_FRAME_BYTES)
+            {
+                let units = self.reader.wanted().unwrap_or_default().div_ceil(1024);
+                let units = u32::try_from(units).unwrap_or(u32::MAX);
+                // Waiting here could wait for ever: what is not read keeps the
+                // rest of the other frames from coming.
+                room = Some(shared.try_acquire_many(units).map_err(|_| End::NoRoom)?);
             }
             match self.stream.read_chunk(CHUNK_BYTES, true).await {
                 Ok(Some(chunk)) => self.chunk = chunk.bytes,
@@ -120,7 +145,7 @@ pub(crate) async fn accepted(context: Arc<Context>, send: SendStream, recv: Recv
             let code = broken_code(&error);
             return refuse(send, &mut incoming, code, error.to_string()).await;
         }
-        Ok(Err(End::Finished | End::Gone)) => return,
+        Ok(Err(End::Finished | End::Gone | End::NoRoom)) => return,
         Err(_) => {
             let text = "no frame came in time".to_owned();
             return refuse(send, &mut incoming, Code::SignInTimeout, text).await;
@@ -198,6 +223,7 @@ async fn read_conversation(
     mut incoming: Incoming,
 ) {
     incoming.set_max(limits::FRAME_BYTES_MAX);
+    incoming.share_room(session);
     let reader = Reader {
         gateway: Arc::clone(gateway),
         session: Arc::clone(session),
@@ -226,6 +252,10 @@ async fn read_conversation(
                 let code = broken_code(&error);
                 refuse(code, error.to_string());
                 return incoming.stop(code);
+            }
+            Err(End::NoRoom) => {
+                refuse(Code::Overloaded, "too many large frames are incomplete".to_owned());
+                return incoming.stop(Code::Overloaded);
             }
             Err(End::Finished | End::Gone) => return,
         }
@@ -328,6 +358,7 @@ impl Reader {
             generation: self.generation,
             number,
             order: Arc::clone(&self.order),
+            began,
         };
         let mut locked = self.cell.lock();
         let Some(state) = locked.as_mut() else { return Err(Rejection::NotFound) };

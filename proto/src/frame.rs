@@ -57,6 +57,14 @@ impl FrameReader {
         self.buffered.len()
     }
 
+    /// Bytes of the frame that is being collected, once its length is known.
+    pub fn wanted(&self) -> Option<usize> {
+        match self.length(&self.buffered) {
+            Ok(Some((len, _))) => Some(len),
+            _ => None,
+        }
+    }
+
     /// Takes the next whole frame's payload from `chunk` and what was held
     /// before; `None` once `chunk` is used up. A payload that lies within
     /// the chunk is not copied.
