@@ -1,7 +1,7 @@
 //! Frames of every kind, frames as another encoder may write them, and bytes
 //! that are no frame.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use bytes::Bytes;
 use petrel_proto::code::Code;
 use petrel_proto::frame::{bare, encode};
@@ -32,12 +32,12 @@ fn message_id() -> Bytes {
 pub(crate) fn all() -> Result<Value> {
     let streams = conversation_frames().into_iter().chain(big_numbers());
     let all = streams.chain(control_frames()).chain(request_frames());
-    let vectors: Vec<Value> = all
-        .map(|(name, max, frame)| {
-            let encoded = hex(&encode(&frame));
-            json!({ "name": name, "max": max, "frame": form::to_json(&frame), "hex": encoded })
-        })
-        .collect();
+    let mut vectors = Vec::new();
+    for (name, max, frame) in all {
+        let (encoded, written) = (hex(&encode(&frame)), form::to_json(&frame));
+        ensure!(form::from_json(&written)? == frame, "{name}: its JSON says something else");
+        vectors.push(json!({ "name": name, "max": max, "frame": written, "hex": encoded }));
+    }
     Ok(json!({
         "frames": vectors,
         "tolerated": tolerated(),
