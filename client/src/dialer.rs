@@ -153,7 +153,6 @@ impl Dialer {
             .map_err(|_| ClientError::TimedOut)
             .flatten();
         connection.close(VarInt::from_u32(0), b"");
-        line.finish().await;
         let registered = registered?;
         let invalid = |_| ClientError::Protocol("Registered with ids of another size".to_owned());
         Ok(Identity {
@@ -187,6 +186,9 @@ impl Dialer {
 
 /// Addresses of one name that are tried, at the most.
 const ADDRESSES_MAX: usize = 16;
+
+/// How long closing waits for the last packet.
+const LAST_PACKET: Duration = Duration::from_millis(50);
 
 /// One client's way to the server: its own endpoint, unless the dialer has a shared one.
 #[derive(Debug)]
@@ -242,11 +244,11 @@ impl Line {
         self.own.clone()
     }
 
-    /// Waits until what was said last has left an own endpoint (a second at the most).
+    /// Gives the connection's last packet a moment to leave an own endpoint: the runtime may
+    /// end right after.
     pub(crate) async fn finish(self) {
         if let Some(own) = self.own {
-            let waited = tokio::time::timeout(Duration::from_secs(1), own.wait_idle()).await;
-            drop(waited);
+            drop(tokio::time::timeout(LAST_PACKET, own.wait_idle()).await);
         }
     }
 }

@@ -11,6 +11,10 @@ use bytes::Bytes;
 
 use crate::id::MessageId;
 
+/// Messages under way on one stream, at the most. Refusals for now halve what is allowed, each
+/// answer adds one again: what is refused with all its followers is not sent over and over.
+const WINDOW_MAX: usize = 1_024;
+
 /// A message without an answer. `W` is who waits for it.
 #[derive(Debug)]
 pub(crate) struct Queued<W> {
@@ -63,6 +67,8 @@ pub(crate) struct Outbox<W> {
     /// A send was refused for now: everything from this number on goes again.
     refused_from: Option<u64>,
     pause: Pause,
+    /// Messages that may be under way now.
+    window: usize,
 }
 
 impl<W> Default for Outbox<W> {
@@ -73,6 +79,7 @@ impl<W> Default for Outbox<W> {
             unwritten: 0,
             refused_from: None,
             pause: Pause::None,
+            window: WINDOW_MAX,
         }
     }
 }
@@ -107,10 +114,9 @@ impl<W> Outbox<W> {
             Pause::Until(end) => now >= end,
             Pause::Token => false,
         };
-        open && self
-            .items
-            .get(self.next_index())
-            .is_some_and(|item| item.durable_at <= durable_upto)
+        let next = self.next_index();
+        open && next < self.window
+            && self.items.get(next).is_some_and(|item| item.durable_at <= durable_upto)
     }
 
     /// The next message to write, if it may be written now. Counts it as tried.
@@ -156,6 +162,7 @@ impl<W> Outbox<W> {
         if self.index_of(number).is_none() {
             return false;
         }
+        self.window = (self.window / 2).max(1);
         self.refused_from = Some(self.refused_from.map_or(number, |first| first.min(number)));
         self.pause = pause;
         true
@@ -203,6 +210,7 @@ impl<W> Outbox<W> {
         if index < self.unwritten {
             self.unwritten -= 1;
         }
+        self.window = (self.window + 1).min(WINDOW_MAX);
         self.items.remove(index)
     }
 }
@@ -282,6 +290,31 @@ mod tests {
         write(&mut outbox, now);
         outbox.refuse_as_follower(2, Pause::None);
         assert_eq!(write(&mut outbox, now), [(2, 2, true), (3, 3, true)]);
+    }
+
+    #[test]
+    fn refusals_narrow_what_is_under_way_and_answers_widen_it() {
+        let now = Instant::now();
+        let mut outbox = Outbox::default();
+        for id in 0..2 * WINDOW_MAX as u128 {
+            let id = MessageId(id.to_be_bytes());
+            outbox.push(Queued::new(id, 1, 0, Bytes::new()));
+        }
+        let mut number = 1;
+        let mut allowed = WINDOW_MAX;
+        assert_eq!(write(&mut outbox, now).len(), allowed);
+        while allowed > 1 {
+            outbox.refuse_for_now(number, Pause::None);
+            allowed /= 2;
+            assert_eq!(write(&mut outbox, now).len(), allowed);
+        }
+        for _ in 0..3 {
+            assert!(outbox.remove_numbered(number).is_some());
+            number += 1;
+            write(&mut outbox, now);
+        }
+        outbox.refuse_for_now(number, Pause::None);
+        assert_eq!(write(&mut outbox, now).len(), 2);
     }
 
     #[test]
