@@ -124,6 +124,7 @@ impl Server {
         // The admin port answers /readyz with "draining" until the very end, so
         // it is not in the set that a stop waits for.
         let serving = axum::serve(admin_port, routes).into_future();
+        #[allow(clippy::disallowed_methods, reason = "it outlives the tracked set, see above")]
         tokio::task::spawn(async move {
             if let Err(error) = serving.await
                 && !stopping.is_cancelled()

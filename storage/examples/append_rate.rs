@@ -9,6 +9,7 @@
 //! to a random one.
 
 #![allow(clippy::print_stdout, reason = "it is a program that prints a table")]
+#![allow(clippy::disallowed_methods, reason = "it awaits each task that it spawns")]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -6,7 +6,8 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::print_stderr,
-    reason = "a test fails by panicking, and says what it did"
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, says what it did, and awaits each task that it spawns"
 )]
 
 mod support;
