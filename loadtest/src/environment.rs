@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::admin;
-use crate::options::Options;
+use crate::options::{Options, Scenario};
 
 /// Collects the stamp. What cannot be found out is null.
 pub fn stamp(options: &Options, admin_port: Option<SocketAddr>) -> Value {
@@ -29,11 +29,21 @@ pub fn stamp(options: &Options, admin_port: Option<SocketAddr>) -> Value {
         "shared_cores": options.server_cpus.is_none() || options.client_cpus.is_none(),
         "started_unix_s": std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH).map(|d| d.as_secs()).ok(),
-        "storage": options.storage.as_deref().map(masked),
-        "durability": ready,
+        "storage": storage(options),
+        "durability": ready.as_ref().and_then(|ready| ready.get("storage")),
         "seed": options.seed,
         "options": options,
     })
+}
+
+/// What the load was stored in, as far as the harness knows.
+fn storage(options: &Options) -> Option<String> {
+    match (options.scenario, &options.storage, &options.server) {
+        (Scenario::Relay | Scenario::RelayServer, ..) => Some("none".to_owned()),
+        (_, Some(url), _) => Some(masked(url)),
+        (_, None, Some(_)) => None,
+        (_, None, None) => Some("sqlite, in a directory of the run".to_owned()),
+    }
 }
 
 /// A storage URL without its password.

@@ -23,6 +23,9 @@ pub type Id = [u8; 16];
 /// Messages of one run, at the most: one log line (48 bytes) each is kept.
 pub const MESSAGES_MAX: usize = 20_000_000;
 
+/// Findings told in words, at the most; all are counted.
+const FINDINGS_MAX: usize = 20;
+
 /// The run's clock: nanoseconds since its origin.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock(Instant);
@@ -143,6 +146,7 @@ pub struct Ledger {
     delivered: AtomicU64,
     outstanding: AtomicU64,
     errors: Mutex<BTreeMap<String, u64>>,
+    findings: Mutex<Vec<String>>,
 }
 
 impl Ledger {
@@ -156,6 +160,7 @@ impl Ledger {
             delivered: AtomicU64::new(0),
             outstanding: AtomicU64::new(0),
             errors: Mutex::default(),
+            findings: Mutex::default(),
         }
     }
 
@@ -386,9 +391,11 @@ impl Ledger {
     /// Ends the online part: what is still under way is lost.
     pub fn verdict(&self) -> Verdict {
         let mut verdict = Verdict::default();
-        for conversation in &self.conversations {
+        for (index, conversation) in self.conversations.iter().enumerate() {
             let mut conversation = conversation.lock();
-            conversation.close();
+            for finding in conversation.close() {
+                self.find(format!("conversation {index}: {finding}"));
+            }
             verdict += conversation.verdict;
         }
         verdict
@@ -404,8 +411,25 @@ impl Ledger {
 
     /// Judges one conversation's history, as a fresh client read it.
     pub fn judge_history(&self, conversation: usize, history: &[HistoryEntry]) {
-        let mut conversation = self.conversations[conversation].lock();
-        crate::verdict::judge_history(&mut conversation, history);
+        let found = {
+            let mut conversation = self.conversations[conversation].lock();
+            crate::verdict::judge_history(&mut conversation, history)
+        };
+        for finding in found {
+            self.find(format!("conversation {conversation}: {finding}"));
+        }
+    }
+
+    fn find(&self, finding: String) {
+        let mut findings = self.findings.lock();
+        if findings.len() < FINDINGS_MAX {
+            findings.push(finding);
+        }
+    }
+
+    /// What was found, in words: the first few.
+    pub fn findings(&self) -> Vec<String> {
+        self.findings.lock().clone()
     }
 }
 
@@ -420,13 +444,21 @@ pub struct HistoryEntry {
 
 impl Conversation {
     /// Idempotent: what was judged once is taken out.
-    fn close(&mut self) {
+    fn close(&mut self) -> Vec<String> {
+        let mut findings = Vec::new();
         let flights = std::mem::take(&mut self.flights);
         for (id, flight) in flights {
             match flight.sent {
                 Some(sent) => {
                     self.log[sent.member][sent.line].fate = Fate::Lost;
                     self.verdict.lost += 1;
+                    findings.push(format!(
+                        "number {} of member {} is without an answer (acked: {:?}, delivered: {})",
+                        sent.line,
+                        sent.member,
+                        flight.acked.map(|(seq, _)| seq),
+                        flight.entered.is_some()
+                    ));
                 }
                 // An entry or an ack of a message that was done already, or refused.
                 None if flight.entered.is_some() || flight.acked.is_some() => {
@@ -439,5 +471,6 @@ impl Conversation {
         for view in &mut self.views {
             self.verdict.gaps += view.take_holes();
         }
+        findings
     }
 }

@@ -117,6 +117,8 @@ pub struct Report {
     /// See [`Verdict`].
     #[serde(flatten)]
     pub verdict: Verdict,
+    /// What was found wrong, in words: the first few.
+    pub findings: Vec<String>,
     /// Conversations whose history was read and judged at the end.
     pub histories_judged: u64,
     /// By code.

@@ -302,8 +302,8 @@ impl Meter {
         let Some(admin) = self.admin else { return };
         let text = tokio::task::spawn_blocking(move || admin::get(admin, "/metrics")).await;
         if let Ok(Ok(text)) = text {
-            snapshot.udp_rx_bytes = admin::metric(&text, "petrel_quic_udp_rx_bytes_total", "");
-            snapshot.udp_tx_bytes = admin::metric(&text, "petrel_quic_udp_tx_bytes_total", "");
+            snapshot.udp_rx_bytes = admin::metric(&text, "petrel_quic_udp_received_bytes", "");
+            snapshot.udp_tx_bytes = admin::metric(&text, "petrel_quic_udp_sent_bytes", "");
         }
     }
 }

@@ -112,12 +112,28 @@ impl SeqView {
 
 /// Compares a conversation's log with its history, read from the first
 /// of our messages to the head.
-pub(crate) fn judge_history(conversation: &mut Conversation, history: &[HistoryEntry]) {
+///
+/// Returns what was found, in words.
+pub(crate) fn judge_history(
+    conversation: &mut Conversation,
+    history: &[HistoryEntry],
+) -> Vec<String> {
+    let mut findings = Vec::new();
     let verdict = &mut conversation.verdict;
     let mut seqs: Vec<u64> = history.iter().map(|entry| entry.seen.seq).collect();
     seqs.sort_unstable();
+    let span = format!(
+        "the history has {} entries from {} to {}",
+        seqs.len(),
+        seqs.first().unwrap_or(&0),
+        seqs.last().unwrap_or(&0)
+    );
     for pair in seqs.windows(2) {
-        verdict.gaps += (pair[1] - pair[0]).saturating_sub(1);
+        let missing = (pair[1] - pair[0]).saturating_sub(1);
+        if missing > 0 {
+            findings.push(format!("{missing} places missing after {}: {span}", pair[0]));
+        }
+        verdict.gaps += missing;
         verdict.duplicated += u64::from(pair[0] == pair[1]);
     }
     let mut at: FxHashMap<Id, &HistoryEntry> = FxHashMap::default();
@@ -135,16 +151,31 @@ pub(crate) fn judge_history(conversation: &mut Conversation, history: &[HistoryE
                 if line.seq != 0 && line.fate != Fate::Lost {
                     line.fate = Fate::Lost;
                     verdict.lost += 1;
+                    let (id, seq) = (hex(&line.id), line.seq);
+                    findings.push(format!("{id}, acknowledged at {seq}, is missing: {span}"));
                 }
                 continue;
             };
             let moved = line.seq != 0 && line.seq != entry.seen.seq;
             let overtaken = entry.seen.seq < highest;
-            verdict.reordered += u64::from(moved || overtaken || entry.member != Some(member));
-            verdict.altered += u64::from(entry.seen.hash != line.hash);
+            let foreign = entry.member != Some(member);
+            let altered = entry.seen.hash != line.hash;
+            if moved || overtaken || foreign || altered {
+                findings.push(format!(
+                    "{}, acknowledged at {}, is at {} (overtaken: {overtaken}, another's: {foreign}, altered: {altered})",
+                    hex(&line.id), line.seq, entry.seen.seq
+                ));
+            }
+            verdict.reordered += u64::from(moved || overtaken || foreign);
+            verdict.altered += u64::from(altered);
             highest = highest.max(entry.seen.seq);
         }
     }
+    findings
+}
+
+fn hex(id: &Id) -> String {
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -161,7 +161,7 @@ fn push(
     body: &[u8],
     fault: Option<Fault>,
 ) {
-    let mut write = |out: &mut BytesMut, body: &[u8]| {
+    let write = |out: &mut BytesMut, body: &[u8]| {
         frame::write(out, frame::PUSH, lane, number, frame::PUSH_OVERHEAD, body);
     };
     match fault {
@@ -243,15 +243,16 @@ fn transport() -> anyhow::Result<TransportConfig> {
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
-        .stream_receive_window(VarInt::from_u32(128 * 1024))
-        .receive_window(VarInt::from_u32(256 * 1024))
-        .send_window(256 * 1024)
+        .stream_receive_window(VarInt::from_u32(96 * 1024))
+        .receive_window(VarInt::from_u32(128 * 1024))
+        .send_window(192 * 1024)
         .send_fairness(false)
         .max_idle_timeout(Some(Duration::from_secs(120).try_into()?))
         .initial_rtt(Duration::from_millis(100))
         .mtu_discovery_config(None)
         .enable_segmentation_offload(false)
         .datagram_receive_buffer_size(None)
+        .datagram_send_buffer_size(0)
         .allow_spin(false);
     Ok(transport)
 }

@@ -161,6 +161,7 @@ async fn chat_among(
         judge_histories(&server.target, people, &layout, &ledger, progress).await?;
     report.verdict = ledger.verdict();
     report.errors = ledger.errors();
+    report.findings = ledger.findings();
     Ok(())
 }
 

@@ -58,6 +58,7 @@ pub async fn run(options: &Options, progress: &Progress) -> anyhow::Result<Repor
         judge_histories(&server.target, &identities, &layout, &ledger, progress).await?;
     report.verdict = ledger.verdict();
     report.errors = ledger.errors();
+    report.findings = ledger.findings();
     tokio::task::spawn_blocking(move || server.stop()).await??;
     report.judge();
     Ok(report)

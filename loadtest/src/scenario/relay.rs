@@ -46,6 +46,7 @@ pub async fn run(options: &Options, progress: &Progress) -> anyhow::Result<Repor
     drop(traffic);
     report.verdict = ledger.verdict();
     report.errors = ledger.errors();
+    report.findings = ledger.findings();
     crowd.close();
     tokio::task::spawn_blocking(move || server.stop()).await??;
     report.judge();
