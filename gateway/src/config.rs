@@ -234,8 +234,12 @@ pub struct Auth {
     pub key: Option<PathBuf>,
     /// Registrations per second and source address.
     pub registrations_per_s: Bounded<1, 1_000_000>,
-    /// Registrations and log-ins at once and source address.
+    /// Registrations at once and source address.
     pub registrations_burst: Bounded<1, 1_000_000>,
+    /// Log-ins (a device's secret for a token) per second and source address.
+    pub logins_per_s: Bounded<1, 1_000_000>,
+    /// Log-ins at once and source address.
+    pub logins_burst: Bounded<1, 1_000_000>,
 }
 
 impl Default for Auth {
@@ -244,8 +248,10 @@ impl Default for Auth {
             token_life: Span(15 * 60 * 1000),
             audience: "petrel".to_owned(),
             key: None,
-            registrations_per_s: Bounded(100),
+            registrations_per_s: Bounded(20),
             registrations_burst: Bounded(1_000),
+            logins_per_s: Bounded(2_000),
+            logins_burst: Bounded(20_000),
         }
     }
 }

@@ -34,6 +34,16 @@ pub(crate) struct Context {
     pub session: SetOnce<Arc<Session>>,
 }
 
+impl Context {
+    /// The session, once there is one; `None` if the connection ends before.
+    pub(crate) async fn signed_in(&self) -> Option<&Arc<Session>> {
+        tokio::select! {
+            session = self.session.wait() => Some(session),
+            _ = self.connection.closed() => None,
+        }
+    }
+}
+
 /// Limits that hold before anybody has signed in.
 #[derive(Debug)]
 pub(crate) struct Doors {
@@ -41,6 +51,7 @@ pub(crate) struct Doors {
     connections_max: usize,
     connects: Rate,
     registrations: Rate,
+    logins: Rate,
     sources: Mutex<FxHashMap<IpAddr, Source>>,
 }
 
@@ -48,6 +59,7 @@ pub(crate) struct Doors {
 struct Source {
     connects: Bucket,
     registrations: Bucket,
+    logins: Bucket,
 }
 
 /// Counts a connection for as long as it lives.
@@ -72,6 +84,7 @@ impl Doors {
                 a.registrations_per_s.to_u32(),
                 a.registrations_burst.to_u32(),
             ),
+            logins: Rate::new(a.logins_per_s.to_u32(), a.logins_burst.to_u32()),
             sources: Mutex::default(),
         }
     }
@@ -86,7 +99,15 @@ impl Doors {
         self.take(source, |s| s.connects.take(self.connects, clock::monotonic_ns()))
     }
 
-    /// Takes one registration or log-in from its source's rate.
+    /// Takes one log-in from its source's rate.
+    ///
+    /// # Errors
+    /// Milliseconds until the next is free.
+    pub(crate) fn take_login(&self, source: IpAddr) -> Result<(), u64> {
+        self.take(source, |s| s.logins.take(self.logins, clock::monotonic_ns()))
+    }
+
+    /// Takes one registration from its source's rate.
     ///
     /// # Errors
     /// Milliseconds until the next is free.

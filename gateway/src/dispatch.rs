@@ -77,7 +77,12 @@ pub(crate) async fn serve(
     let answered = match request {
         What::Register(_) | What::Login(_) => {
             let gateway = &context.gateway;
-            match gateway.doors.take_registration(context.connection.remote_address().ip()) {
+            let source = context.connection.remote_address().ip();
+            let taken = match request {
+                What::Register(_) => gateway.doors.take_registration(source),
+                _ => gateway.doors.take_login(source),
+            };
+            match taken {
                 Ok(()) => before_sign_in(gateway, request).await,
                 Err(retry_after_ms) => Err(Rejection::RateLimited { retry_after_ms }),
             }
@@ -87,7 +92,7 @@ pub(crate) async fn serve(
         | What::ReadHistory(_)
         | What::SetBlock(_)
         | What::FetchDictionary(_)) => {
-            let session = context.session.wait().await;
+            let Some(session) = context.signed_in().await else { return };
             let Ok(_turn) = session.requests_under_way().try_acquire() else {
                 let text = format!("at most {} requests at once", crate::session::REQUESTS_AT_ONCE);
                 return stream::refuse(send, &mut incoming, Code::TooManyStreams, text).await;

@@ -74,6 +74,8 @@ impl Health {
         gauge!("petrel_gateway_conversations").set(as_gauge(gateway.conversations.len()));
         gauge!("petrel_gateway_receipts_waiting").set(as_gauge(gateway.receipts.waiting()));
         gauge!("petrel_gateway_send_queue_bytes").set(as_gauge(queued));
+        gauge!("petrel_gateway_send_queue_bytes_max")
+            .set(gateway.config.gateway.send_queue.0 as f64);
         let draining = gateway.stopping.is_cancelled();
         gauge!("petrel_gateway_draining").set(f64::from(u8::from(draining)));
         let (mut received, mut sent) = (0u64, 0u64);

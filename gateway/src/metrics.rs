@@ -32,6 +32,8 @@ pub(crate) struct Metrics {
     pub resumes: Counter,
     /// Attaches whose cursor was of another history.
     pub resets: Counter,
+    /// Streams whose session's queue had no room.
+    pub fallen_behind: Counter,
     /// Slots that were filled from the store.
     pub catch_ups: Counter,
     /// Holes in the order of a conversation that were read from the store.
@@ -74,6 +76,7 @@ pub(crate) fn get() -> &'static Metrics {
         previews: counter!("petrel_gateway_previews_total"),
         resumes: counter!("petrel_gateway_resumes_total"),
         resets: counter!("petrel_gateway_resets_total"),
+        fallen_behind: counter!("petrel_gateway_send_queue_overflows_total"),
         catch_ups: counter!("petrel_gateway_catch_ups_total"),
         repairs: counter!("petrel_gateway_repairs_total"),
         joined: counter!("petrel_gateway_sends_joined_total"),
@@ -199,6 +202,10 @@ fn describe() {
         ("petrel_gateway_conversations", "Conversations in memory."),
         ("petrel_gateway_receipts_waiting", "Receipts waiting to be passed on."),
         ("petrel_gateway_send_queue_bytes", "Bytes waiting in all sessions' queues."),
+        (
+            "petrel_gateway_send_queue_bytes_max",
+            "Bytes that one session's queue takes, at the most.",
+        ),
         ("petrel_gateway_draining", "1 while the gateway is stopping."),
         ("petrel_build_info", "Always 1; the version is its label."),
         (

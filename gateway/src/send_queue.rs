@@ -18,6 +18,8 @@ use quinn::SendStream;
 use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 
+use crate::metrics;
+
 /// Bytes of one frame's bookkeeping, counted with its own.
 const FRAME_OVERHEAD: usize = 64;
 
@@ -173,13 +175,18 @@ impl SendQueue {
                 return Put::Queued;
             }
             slot.mode = Mode::Behind;
+            metrics::get().fallen_behind.increment(1);
         }
+        let behind = slot.mode == Mode::Behind;
         // An answer goes out whatever the state of the pushes: its number is
         // bounded by what the session may have under way.
         if let Some((_, ack)) = own {
             state.put(conversation, ack);
-        } else {
+        } else if behind {
+            // Should its stream have drained already, the writer sees to it now.
             state.mark(conversation);
+        } else {
+            return Put::Queued;
         }
         drop(state);
         self.writer.wake();
@@ -297,6 +304,7 @@ impl SendQueue {
             {
                 let state = self.state.lock();
                 match state.slots.get(&conversation) {
+                    _ if state.ended.is_some() => return false,
                     Some(s) if s.generation == generation => {
                         if s.bytes <= self.bytes_max / 4 {
                             return true;

@@ -5,8 +5,10 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::future::join_all;
 use petrel_core::id::ConversationId;
 use petrel_proto::code::Code;
 use petrel_proto::{frame, wire};
@@ -20,6 +22,9 @@ use crate::{attach, metrics, stream};
 
 /// Frames are joined into one write up to this size: fewer segments for QUIC to track.
 const JOINED_BYTES_MAX: usize = 16 * 1024;
+
+/// How long the end of a session waits for its last frames to arrive.
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// Streams being finished at once, at the most.
 const LEAVING_MAX: usize = 8;
@@ -223,8 +228,15 @@ impl Writer {
             Poll::Ready(())
         })
         .await;
-        // Frames just written leave with the next transmission; CLOSE would overtake them.
-        tokio::task::yield_now().await;
+        // CLOSE would overtake what was just written; wait until it has arrived.
+        let mut streams: Vec<_> = self.streams.drain().map(|(_, open)| open.stream).collect();
+        let control = &mut self.control.stream;
+        let arrived = join_all(streams.iter_mut().chain([control]).map(|stream| {
+            // An error means that the stream is over already.
+            stream.finish().ok();
+            stream.stopped()
+        }));
+        tokio::time::timeout(FLUSH_TIMEOUT, arrived).await.ok();
         self.session.connection().close(VarInt::from_u32(code.number()), code.label().as_bytes());
     }
 }

@@ -168,7 +168,7 @@ async fn attached(
     mut incoming: Incoming,
     attach: wire::Attach,
 ) {
-    let session = Arc::clone(context.session.wait().await);
+    let Some(session) = context.signed_in().await.map(Arc::clone) else { return };
     let gateway = &context.gateway;
     let found = match attach::Request::read(&attach, session.user()) {
         Ok(request) => {
@@ -340,8 +340,11 @@ impl Reader {
         // Refuse before waiting for room what is refused anyway.
         let judge =
             || self.cell.with(|c| c.admit(sender, id, now_ms)).unwrap_or(Err(Rejection::NotFound));
-        if !again {
-            judge()?;
+        match judge() {
+            Err(refusal) if !again => return Err(refusal),
+            // Before a resend is refused for good, the rights are read anew.
+            Err(_) if !self.gateway.reload(&self.cell).await => return Err(Rejection::Unavailable),
+            _ => {}
         }
         let budget = &self.gateway.budget;
         let (session, conversation) = (self.session.share(), self.cell.share());
