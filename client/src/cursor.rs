@@ -1,12 +1,25 @@
 //! Where a client stands in a conversation, and how it proves it.
 
-/// A position, proved by the last eight bytes of the id of the entry there.
+use crate::event::Entry;
+
+/// A position, and the proof of which entry stands there.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Cursor {
     /// The entry's place, from 1.
     pub seq: u64,
-    /// The last eight bytes of its id.
+    /// The last eight bytes of its id, XOR the time of its commit (docs/protocol.md, §5).
     pub tail: [u8; 8],
+}
+
+impl Cursor {
+    /// The cursor that stands on an entry.
+    pub fn of(entry: &Entry) -> Self {
+        let mut tail = entry.time_ms.to_be_bytes();
+        for (byte, of_id) in tail.iter_mut().zip(entry.id.tail()) {
+            *byte ^= of_id;
+        }
+        Self { seq: entry.seq, tail }
+    }
 }
 
 /// Older cursors kept behind the newest, at the most (the protocol's limit).

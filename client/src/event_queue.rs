@@ -165,7 +165,7 @@ impl Handled {
         match event {
             Event::Entry(entry) => Some(Self {
                 conversation: entry.conversation,
-                at: crate::cursor::Cursor { seq: entry.seq, tail: entry.id.tail() },
+                at: crate::cursor::Cursor::of(entry),
                 sender: entry.sender,
             }),
             _ => None,

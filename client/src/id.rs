@@ -109,7 +109,7 @@ impl ConversationId {
 }
 
 impl MessageId {
-    /// The last eight bytes, which prove an entry's identity in a cursor.
+    /// The last eight bytes: random, so enough to tell messages of one conversation apart.
     pub fn tail(&self) -> [u8; 8] {
         let mut tail = [0; 8];
         tail.copy_from_slice(&self.0[8..]);

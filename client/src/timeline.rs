@@ -71,7 +71,7 @@ impl<E> Timeline<E> {
         &self.trail
     }
 
-    /// Whether an entry with this tail was handed out or is held, as far as is remembered.
+    /// Whether the entry whose id ends so has come, as far as is remembered.
     pub(crate) fn knows(&self, tail: [u8; 8]) -> bool {
         self.recent.contains(&tail)
     }
@@ -102,7 +102,6 @@ impl<E> Timeline<E> {
         self.held_bytes += bytes;
         let held = Held::Entry { tail: at.tail, bytes, entry };
         self.held.insert(at.seq, held);
-        self.remember(at.tail);
         Ok(Offered::Held)
     }
 
@@ -179,7 +178,6 @@ impl<E> Timeline<E> {
     fn hand_out(&mut self, at: Cursor, entry: E, out: &mut Vec<Out<E>>) {
         self.position = at.seq;
         self.trail.advance(at);
-        self.remember(at.tail);
         out.push(Out::Entry(entry));
     }
 
@@ -203,7 +201,8 @@ impl<E> Timeline<E> {
         }
     }
 
-    fn remember(&mut self, tail: [u8; 8]) {
+    /// Notes that the entry whose id ends so has come.
+    pub(crate) fn remember(&mut self, tail: [u8; 8]) {
         if self.recent.len() == RECENT_MAX {
             self.recent.pop_front();
         }

@@ -25,8 +25,9 @@ pub struct Conversation<O> {
     floor: Seq,
     /// The next entry to hand out to this gateway's sessions.
     next: Seq,
-    /// The entry before `next`: its id's tail and its count.
-    last_tail: Option<[u8; 8]>,
+    /// The cursor on the entry before `next`.
+    last: Cursor,
+    /// Countable entries before `next`.
     count: u64,
     held: BTreeMap<Seq, Ready<O>>,
     in_flight: FxHashMap<(UserId, ClientMessageId), InFlight<O>>,
@@ -80,7 +81,10 @@ impl<O> Conversation<O> {
             members: record.members,
             floor: record.floor,
             next: record.head.next(),
-            last_tail: record.head_id.map(|id| id.tail()),
+            last: record.head_entry.map_or_else(Cursor::default, |(id, time_ms)| Cursor {
+                seq: record.head,
+                tail: Cursor::tail_of(id, time_ms),
+            }),
             count: record.count,
             held: BTreeMap::new(),
             in_flight: FxHashMap::default(),
@@ -163,7 +167,7 @@ impl<O> Conversation<O> {
 
     /// Whether the last entry handed out is the one at this cursor, so that nothing is missing.
     pub fn is_up_to_date(&self, cursor: Cursor) -> bool {
-        cursor.seq.next() == self.next && self.last_tail.is_none_or(|tail| tail == cursor.tail)
+        cursor == self.last && cursor.seq.next() == self.next
     }
 
     /// Judges a message of `sender` named `id`, at Unix time `now_ms`.
@@ -279,7 +283,7 @@ impl<O> Conversation<O> {
             }
             let first = first.remove();
             self.next = self.next.next();
-            self.last_tail = Some(first.entry.id.tail());
+            self.last = Cursor::of(&first.entry);
             self.count = first.entry.placed.count;
             ready.push(first);
         }

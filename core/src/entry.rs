@@ -76,6 +76,26 @@ pub struct Entry {
 pub struct Cursor {
     /// The last entry that was seen; zero for none.
     pub seq: Seq,
-    /// The last 8 bytes of that entry's id; zeros when `seq` is zero.
+    /// Proves which entry that was ([`Self::tail_of`]); zeros when `seq` is zero.
     pub tail: [u8; 8],
+}
+
+impl Cursor {
+    /// What a cursor carries of the entry it stands on: the last 8 bytes of its id, XOR the
+    /// time of its commit as 8 bytes (big-endian Unix milliseconds). The id alone would not do: after a
+    /// restored backup a message that is sent again can get its old place back
+    /// behind a history that has changed.
+    pub fn tail_of(id: ClientMessageId, time_ms: u64) -> [u8; 8] {
+        let mut tail = time_ms.to_be_bytes();
+        for (byte, of_id) in tail.iter_mut().zip(&id.as_bytes()[8..]) {
+            *byte ^= of_id;
+        }
+        tail
+    }
+
+    /// The cursor that stands on an entry.
+    pub fn of(entry: &Entry) -> Self {
+        let Placed { seq, time_ms, .. } = entry.placed;
+        Self { seq, tail: Self::tail_of(entry.id, time_ms) }
+    }
 }

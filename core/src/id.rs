@@ -99,13 +99,6 @@ impl ClientMessageId {
         time[2..].copy_from_slice(&self.0[..6]);
         Some(u64::from_be_bytes(time))
     }
-
-    /// The last 8 bytes, which a cursor carries beside the seq.
-    pub fn tail(&self) -> [u8; 8] {
-        let mut tail = [0; 8];
-        tail.copy_from_slice(&self.0[8..]);
-        tail
-    }
 }
 
 /// An entry's place in its conversation: 1, 2, 3, ... without holes. Zero is

@@ -109,8 +109,8 @@ pub struct ConversationRecord {
     pub members: Vec<Member>,
     /// The last entry's place.
     pub head: Seq,
-    /// The last entry's id; `None` if there is no entry.
-    pub head_id: Option<ClientMessageId>,
+    /// The last entry's id, and when it was committed (Unix milliseconds); `None` if there is no entry.
+    pub head_entry: Option<(ClientMessageId, u64)>,
     /// How many countable entries there are.
     pub count: u64,
     /// Entries up to here were removed by retention.
@@ -247,7 +247,7 @@ pub trait Store: Send + Sync + fmt::Debug {
         conversation: ConversationId,
         page: Page,
     ) -> Result<Vec<Entry>, StoreError>;
-    /// The highest of these cursors whose entry is in the log with that id;
+    /// The highest of these cursors whose entry is in the log as it says ([`Cursor::tail_of`]);
     /// a cursor of seq 0 always matches.
     async fn match_cursor(
         &self,

@@ -48,10 +48,10 @@ pub(crate) fn placed(seq: i64, count: i64, committed_ms: i64, rights_version: i6
 }
 
 /// A line of the one statement that reads a conversation: `part` says of what.
-/// 0: rights_version, head, countable, floor, the head's id.
-/// 1: a member's from_seq, until_seq, blocks, nothing, user.
-/// 2: a receipt's delivered_seq, read_seq, nothing, nothing, user.
-pub(crate) type ConversationPart = (i64, i64, Option<i64>, i64, i64, Option<Uuid>);
+/// 0: rights_version, head, countable, floor, the head's id and time.
+/// 1: a member's from_seq, until_seq, blocks, nothing, user, nothing.
+/// 2: a receipt's delivered_seq, read_seq, nothing, nothing, user, nothing.
+pub(crate) type ConversationPart = (i64, i64, Option<i64>, i64, i64, Option<Uuid>, Option<i64>);
 
 pub(crate) fn conversation(
     id: ConversationId,
@@ -60,7 +60,7 @@ pub(crate) fn conversation(
     let mut record = None;
     let mut members = Vec::new();
     let mut receipts = Vec::new();
-    for (part, first, second, third, fourth, about) in parts {
+    for (part, first, second, third, fourth, about, time_ms) in parts {
         match (part, about) {
             (0, head_id) => {
                 record = Some(ConversationRecord {
@@ -68,7 +68,7 @@ pub(crate) fn conversation(
                     rights_version: RightsVersion(unsigned(first)),
                     members: Vec::new(),
                     head: Seq(unsigned(second.unwrap_or(0))),
-                    head_id: head_id.map(Into::into),
+                    head_entry: head_id.zip(time_ms).map(|(id, ms)| (id.into(), unsigned(ms))),
                     count: unsigned(third),
                     floor: Seq(unsigned(fourth)),
                     receipts: Vec::new(),
@@ -138,14 +138,14 @@ macro_rules! summary {
 }
 pub(crate) use summary;
 
-/// The highest cursor that stands for an entry that was found (seq, id).
-pub(crate) fn highest_match(cursors: &[Cursor], found: &[(i64, Uuid)]) -> Seq {
+/// The highest cursor that stands for an entry that was found (seq, id, time).
+pub(crate) fn highest_match(cursors: &[Cursor], found: &[(i64, Uuid, i64)]) -> Seq {
     cursors
         .iter()
         .filter(|cursor| {
-            found.iter().any(|&(seq, id)| {
+            found.iter().any(|&(seq, id, ms)| {
                 unsigned(seq) == cursor.seq.0
-                    && petrel_core::id::ClientMessageId::from(id).tail() == cursor.tail
+                    && Cursor::tail_of(id.into(), unsigned(ms)) == cursor.tail
             })
         })
         .map(|cursor| cursor.seq)

@@ -23,7 +23,8 @@ impl Conversation {
     }
 
     pub(super) fn take_entry(&mut self, entry: Entry, fx: &mut Effects) {
-        let at = Cursor { seq: entry.seq, tail: entry.id.tail() };
+        let at = Cursor::of(&entry);
+        self.timeline.remember(entry.id.tail());
         let bytes = entry.body.as_ref().map_or(0, bytes::Bytes::len);
         let mut out = Vec::new();
         match self.timeline.offer(at, bytes, entry, &mut out) {

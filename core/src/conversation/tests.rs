@@ -25,7 +25,7 @@ fn conversation(head: u64) -> Conversation<u32> {
         rights_version: RightsVersion(1),
         members: vec![member(ALICE, false), member(BOB, false)],
         head: Seq(head),
-        head_id: (head > 0).then(|| id_at(NOW, head)),
+        head_entry: (head > 0).then(|| (id_at(NOW, head), NOW)),
         count: head,
         floor: Seq(0),
         receipts: Vec::new(),
@@ -59,6 +59,20 @@ fn members_may_send_and_nobody_else() {
     assert_eq!(c.admit(ALICE, id_at(NOW, 1), NOW), Ok(RightsVersion(1)));
     assert_eq!(c.admit(EVE, id_at(NOW, 1), NOW), Err(Rejection::NotFound));
     assert!(c.visible_to(EVE).is_err());
+}
+
+#[test]
+fn a_cursor_is_up_to_date_only_on_the_very_last_entry() {
+    let mut c = conversation(1);
+    let last = Cursor { seq: Seq(1), tail: Cursor::tail_of(id_at(NOW, 1), NOW) };
+    assert!(c.is_up_to_date(last));
+    let of_another_commit = Cursor { seq: Seq(1), tail: Cursor::tail_of(id_at(NOW, 1), NOW + 1) };
+    assert!(!c.is_up_to_date(of_another_commit), "the same id at the same place, committed anew");
+    assert!(!c.is_up_to_date(Cursor::default()));
+    c.offer(entry(2, 1), vec![]);
+    assert!(!c.is_up_to_date(last));
+    assert!(c.is_up_to_date(Cursor::of(&entry(2, 1))));
+    assert!(conversation(0).is_up_to_date(Cursor::default()));
 }
 
 #[test]
@@ -128,7 +142,7 @@ fn an_entry_of_newer_rights_waits_for_newer_members() {
         rights_version: RightsVersion(2),
         members: vec![member(ALICE, false)],
         head: Seq(1),
-        head_id: None,
+        head_entry: None,
         count: 1,
         floor: Seq(0),
         receipts: vec![],

@@ -51,14 +51,14 @@ pub(super) async fn load(
     id: ConversationId,
 ) -> Result<Option<ConversationRecord>, sqlx::Error> {
     let parts: Vec<ConversationPart> = sqlx::query_as(
-        "SELECT 0::bigint, c.rights_version, c.head, c.countable, c.floor, \
-                (SELECT e.client_msg_id FROM entry e WHERE e.conversation_id = c.id AND e.seq = c.head) \
-         FROM conversation c WHERE c.id = $1 \
+        "SELECT 0::bigint, c.rights_version, c.head, c.countable, c.floor, e.client_msg_id, e.committed_ms \
+         FROM conversation c LEFT JOIN entry e ON e.conversation_id = c.id AND e.seq = c.head \
+         WHERE c.id = $1 \
          UNION ALL \
-         SELECT 1, m.from_seq, m.until_seq, m.blocks::int::bigint, 0, m.user_id \
+         SELECT 1, m.from_seq, m.until_seq, m.blocks::int::bigint, 0, m.user_id, NULL \
          FROM member m WHERE m.conversation_id = $1 \
          UNION ALL \
-         SELECT 2, r.delivered_seq, r.read_seq, 0, 0, r.user_id \
+         SELECT 2, r.delivered_seq, r.read_seq, 0, 0, r.user_id, NULL \
          FROM receipt r WHERE r.conversation_id = $1 \
          ORDER BY 1, 6, 2",
     )

@@ -47,8 +47,8 @@ pub(super) async fn match_cursor(
     cursors: &[Cursor],
 ) -> Result<Seq, sqlx::Error> {
     let seqs: Vec<i64> = cursors.iter().map(|cursor| signed(cursor.seq.0)).collect();
-    let found: Vec<(i64, Uuid)> = sqlx::query_as(
-        "SELECT seq, client_msg_id FROM entry WHERE conversation_id = $1 AND seq = ANY ($2)",
+    let found: Vec<(i64, Uuid, i64)> = sqlx::query_as(
+        "SELECT seq, client_msg_id, committed_ms FROM entry WHERE conversation_id = $1 AND seq = ANY ($2)",
     )
     .bind(Uuid::from(conversation))
     .bind(seqs)

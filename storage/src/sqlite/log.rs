@@ -46,7 +46,7 @@ pub(super) async fn match_cursor(
         return Ok(Seq::default());
     }
     let mut query = QueryBuilder::<Sqlite>::new(
-        "SELECT seq, client_msg_id FROM entry WHERE conversation_id = ",
+        "SELECT seq, client_msg_id, committed_ms FROM entry WHERE conversation_id = ",
     );
     query.push_bind(Uuid::from(conversation)).push(" AND seq IN (");
     let mut list = query.separated(", ");
@@ -54,6 +54,7 @@ pub(super) async fn match_cursor(
         list.push_bind(signed(cursor.seq.0));
     }
     list.push_unseparated(")");
-    let found: Vec<(i64, Uuid)> = query.build_query_as().persistent(false).fetch_all(pool).await?;
+    let found: Vec<(i64, Uuid, i64)> =
+        query.build_query_as().persistent(false).fetch_all(pool).await?;
     Ok(row::highest_match(cursors, &found))
 }

@@ -60,7 +60,7 @@ async fn pairs(world: &World) {
     assert!(one.unwrap() && two.unwrap() && three.unwrap() && four.unwrap());
     let record = world.store.conversation(id).await.unwrap().unwrap();
     assert_eq!(record.members.len(), 2);
-    assert_eq!((record.head, record.head_id, record.count), (Seq(0), None, 0));
+    assert_eq!((record.head, record.head_entry, record.count), (Seq(0), None, 0));
     assert_eq!(record.rights_version, RightsVersion(1));
     for (member, user) in record.members.iter().zip([a.min(b), a.max(b)]) {
         assert_eq!(member.user, user);

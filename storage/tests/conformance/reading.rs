@@ -47,7 +47,8 @@ async fn cursors(world: &mut World) {
     let (a, _, c) = world.pair().await;
     let batch: Vec<_> = (1..=5).map(|id| message(c, a, 1, id, "x")).collect();
     world.append(&batch).await.unwrap();
-    let at = |seq: u64, id: usize| Cursor { seq: Seq(seq), tail: batch[id - 1].id.tail() };
+    let entries = world.all(c).await;
+    let at = |seq: u64, id: usize| Cursor { seq: Seq(seq), ..Cursor::of(&entries[id - 1]) };
     let zero = Cursor::default();
     for (cursors, expected) in [
         (vec![], 0),

@@ -113,10 +113,7 @@ pub(crate) fn entry_of(append: &Append, placed: Placed) -> Entry {
     }
 }
 
-/// The cursor of an entry. Its commit time is part of the proof: after a backup
-/// was restored, a message that is sent again may come to its old place under
-/// its old id while another one stands before it.
+/// The cursor on an entry.
 pub(crate) fn cursor(seq: u64, id: ClientMessageId, time_ms: u64) -> Cursor {
-    let tail = u64::from_be_bytes(id.tail()) ^ time_ms;
-    Cursor { seq: Seq(seq), tail: tail.to_be_bytes() }
+    Cursor { seq: Seq(seq), tail: Cursor::tail_of(id, time_ms) }
 }

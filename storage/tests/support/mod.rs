@@ -126,7 +126,8 @@ impl World {
         let record = self.store.conversation(conversation).await.unwrap().unwrap();
         assert_eq!(record.head.0, entries.len() as u64);
         assert_eq!(record.count, record.head.0);
-        assert_eq!(record.head_id, entries.last().map(|entry| entry.id));
+        let last = entries.last().map(|entry| (entry.id, entry.placed.time_ms));
+        assert_eq!(record.head_entry, last);
     }
 }
 
