@@ -258,6 +258,11 @@ def time_of(message_id):
     return int.from_bytes(message_id[:6], "big")
 
 
+def tail_of(message_id, time_ms):
+    """What a cursor carries of the entry that it stands on."""
+    return bytes(a ^ b for a, b in zip(message_id[8:], time_ms.to_bytes(8, "big")))
+
+
 def digest_of(kind, encoding, body):
     return hashlib.sha256(kind.to_bytes(2, "big") + encoding.to_bytes(4, "big") + body).digest()
 
@@ -381,7 +386,9 @@ def main():
     for vector in ids["message_ids"]:
         message_id = bytes.fromhex(vector["id"])
         check(vector["name"], time_of(message_id), vector["time_ms"])
-        check(vector["name"] + ", its tail", message_id[8:].hex(), vector["tail"])
+    for vector in ids["cursors"]:
+        got = tail_of(bytes.fromhex(vector["id"]), vector["time_ms"]).hex()
+        check(f"cursor on {vector['id']} at {vector['time_ms']}", got, vector["tail"])
     for vector in ids["digests"]:
         body = bytes.fromhex(vector["body"])
         got = digest_of(vector["entry_kind"], vector["encoding"], body).hex()

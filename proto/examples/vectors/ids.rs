@@ -7,7 +7,12 @@ use crate::json::hex;
 
 /// `ids.json`.
 pub(crate) fn all() -> Value {
-    json!({ "pairs": pairs(), "message_ids": message_ids(), "digests": digests() })
+    json!({
+        "pairs": pairs(),
+        "message_ids": message_ids(),
+        "cursors": cursors(),
+        "digests": digests(),
+    })
 }
 
 fn pairs() -> Vec<Value> {
@@ -36,10 +41,23 @@ fn message_ids() -> Vec<Value> {
         ("all zeros", "00000000000000000000000000000000", None),
     ];
     ids.into_iter()
-        .map(|(name, id, time_ms)| {
-            json!({ "name": name, "id": id, "time_ms": time_ms, "tail": id[16..] })
-        })
+        .map(|(name, id, time_ms)| json!({ "name": name, "id": id, "time_ms": time_ms }))
         .collect()
+}
+
+/// The tail of a cursor that stands on the entry with this id and time.
+fn cursors() -> Vec<Value> {
+    let entries = [
+        ("019ab0e1c2d37abc8123456789abcdef", 1_795_000_000_123_u64),
+        ("019ab0e1c2d37abc8123456789abcdef", 1_795_000_000_124),
+        ("019ab0e1c2d37abc8123456789abcdef", 0),
+        ("00000000000070008000000000000000", (1 << 62) - 1),
+    ];
+    let tails = entries.into_iter().map(|(id, time_ms)| {
+        let of_id = u64::from_str_radix(&id[16..], 16).unwrap_or_default();
+        json!({ "id": id, "time_ms": time_ms, "tail": format!("{:016x}", of_id ^ time_ms) })
+    });
+    tails.collect()
 }
 
 fn digests() -> Vec<Value> {
