@@ -531,3 +531,6 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+//! A session that reads slowly: what its own queue does, and what others notice (nothing).
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+use std::task::{Context, Waker};
+
+use super::*;
+
+const MAX: usize = 4096;
+const PUSH: Bytes = Bytes::from_static(&[7; 200]);
+const ATTACH: Bytes = Bytes::from_static(&[1; 50]);
+
+fn conversation(number: u8) -> ConversationId {
+    ConversationId([number; 16])
+}
+
+fn deliver(queue: &SendQueue, number: u8, seq: u64, ack: Option<(u64, Bytes)>) -> Put {
+    let delivery = Delivery { conversation: conversation(number), seq: Seq(seq), push: &PUSH, ack };
+    queue.deliver(delivery, 0, |_| ATTACH)
+}
+
+fn take(queue: &SendQueue) -> Taken {
+    let mut taken = Taken::default();
+    queue.poll_take(&Context::from_waker(Waker::noop()), &mut taken);
+    taken
+}
+
+/// Frames of one conversation, with their stream's generation.
+fn frames(taken: &Taken, number: u8) -> (u64, Vec<Bytes>) {
+    let slot = taken.slots.iter().find(|s| s.conversation == conversation(number)).unwrap();
+    (slot.generation, slot.frames.clone())
+}
+
+fn bytes_of(frames: &[Bytes]) -> usize {
+    frames.iter().map(Bytes::len).sum()
+}
+
+/// Delivers to conversation 1 until it is behind; gives back the first seq that was left out.
+fn fill(queue: &SendQueue) -> u64 {
+    for seq in 1..100 {
+        let before = queue.bytes();
+        deliver(queue, 1, seq, None);
+        if queue.bytes() == before {
+            return seq;
+        }
+    }
+    unreachable!("the queue takes everything");
+}
+
+#[test]
+fn one_conversation_takes_half_of_the_queue_and_others_go_on() {
+    let queue = SendQueue::new(MAX, 8);
+    let left_out = fill(&queue);
+    assert!(queue.bytes() <= MAX / 2, "{}", queue.bytes());
+    assert_eq!(deliver(&queue, 2, 1, None), Put::Queued);
+    let taken = take(&queue);
+    let (_, first) = frames(&taken, 1);
+    assert_eq!(first.len() as u64, left_out, "the Attach and what came before the first left out");
+    assert_eq!(frames(&taken, 2).1, [ATTACH, PUSH]);
+}
+
+#[test]
+fn the_whole_queue_is_bounded_however_many_conversations_there_are() {
+    let slots = 8;
+    let queue = SendQueue::new(MAX, slots);
+    for seq in 1..50 {
+        for number in 0..8 {
+            deliver(&queue, number, seq, None);
+        }
+    }
+    let attaches = slots * (ATTACH.len() + FRAME_OVERHEAD);
+    assert!(queue.bytes() <= MAX + attaches, "{}", queue.bytes());
+}
+
+#[test]
+fn what_was_left_out_is_caught_up_with_once_the_stream_has_drained() {
+    let queue = SendQueue::new(MAX, 8);
+    let left_out = fill(&queue);
+    let (generation, written) = frames(&take(&queue), 1);
+    deliver(&queue, 1, left_out + 1, None);
+    let half = written.len() / 2;
+    let id = conversation(1);
+    assert!(!queue.written(id, generation, half, bytes_of(&written[..half])), "not drained");
+    let rest = &written[half..];
+    assert!(queue.written(id, generation, rest.len(), bytes_of(rest)), "drained");
+    assert!(!queue.written(id, generation, 0, 0), "one catch-up at a time");
+    assert_eq!(queue.position(id, generation), Some(Seq(left_out)));
+    assert_eq!(queue.bytes(), 0);
+
+    queue.put_page(id, generation, vec![PUSH, PUSH], Seq(left_out + 2));
+    queue.go_live(id, generation);
+    deliver(&queue, 1, left_out + 2, None);
+    assert_eq!(frames(&take(&queue), 1).1.len(), 3, "the page and what came live after it");
+}
+
+#[test]
+fn while_it_catches_up_nothing_is_put_in_live() {
+    let queue = SendQueue::new(MAX, 8);
+    let left_out = fill(&queue);
+    let (generation, written) = frames(&take(&queue), 1);
+    assert!(queue.written(conversation(1), generation, written.len(), bytes_of(&written)));
+    deliver(&queue, 1, left_out, None);
+    deliver(&queue, 1, left_out + 1, None);
+    assert_eq!(queue.bytes(), 0);
+    assert_eq!(queue.position(conversation(1), generation), Some(Seq(left_out)));
+}
+
+#[test]
+fn the_stream_that_sent_gets_the_ack_in_place_of_the_push() {
+    let queue = SendQueue::new(MAX, 8);
+    deliver(&queue, 1, 1, None);
+    let (generation, _) = frames(&take(&queue), 1);
+    let ack = Bytes::from_static(b"ack");
+    deliver(&queue, 1, 2, Some((generation, ack.clone())));
+    deliver(&queue, 1, 3, Some((generation + 1, ack.clone())));
+    assert_eq!(frames(&take(&queue), 1).1, [ack, PUSH], "another stream's Ack is a Push here");
+}
+
+#[test]
+fn an_ack_goes_out_though_the_slot_is_behind() {
+    let queue = SendQueue::new(MAX, 8);
+    let left_out = fill(&queue);
+    let (generation, _) = frames(&take(&queue), 1);
+    let ack = Bytes::from_static(b"ack");
+    deliver(&queue, 1, left_out + 1, Some((generation, ack.clone())));
+    assert_eq!(frames(&take(&queue), 1).1, [ack]);
+    assert_eq!(
+        queue.position(conversation(1), generation),
+        Some(Seq(left_out)),
+        "as a frame beside"
+    );
+}
+
+#[test]
+fn without_room_for_another_conversation_the_client_is_told_by_a_hint() {
+    let queue = SendQueue::new(MAX, 1);
+    assert_eq!(deliver(&queue, 1, 1, None), Put::Queued);
+    assert_eq!(deliver(&queue, 2, 1, None), Put::Hint);
+}
+
+#[test]
+fn what_may_be_left_out_is_left_out_from_half_on() {
+    let queue = SendQueue::new(MAX, 8);
+    fill(&queue);
+    let before = queue.bytes();
+    queue.put_ephemeral(conversation(2), &PUSH, 0, Some((Seq(1), |_| ATTACH)));
+    assert_eq!(queue.bytes(), before);
+}
+
+#[test]
+fn after_a_suspension_pushes_go_on_from_where_they_stopped() {
+    let queue = SendQueue::new(MAX, 8);
+    deliver(&queue, 1, 1, None);
+    let (generation, written) = frames(&take(&queue), 1);
+    queue.suspend(true);
+    deliver(&queue, 1, 2, None);
+    let id = conversation(1);
+    assert!(!queue.written(id, generation, written.len(), bytes_of(&written)), "still suspended");
+    queue.suspend(false);
+    assert_eq!(frames(&take(&queue), 1).1, Vec::<Bytes>::new(), "the writer looks at it again");
+    assert!(queue.written(id, generation, 0, 0), "and sees that it has to catch up");
+    assert_eq!(queue.position(id, generation), Some(Seq(2)));
+}
+
+#[test]
+fn an_idle_conversation_is_finished_and_forgotten_unless_something_comes() {
+    let queue = SendQueue::new(MAX, 8);
+    for number in [1, 2] {
+        deliver(&queue, number, 1, None);
+    }
+    let taken = take(&queue);
+    for number in [1, 2] {
+        let (generation, written) = frames(&taken, number);
+        queue.written(conversation(number), generation, written.len(), bytes_of(&written));
+    }
+    queue.finish_idle(1);
+    deliver(&queue, 2, 2, None);
+    let taken = take(&queue);
+    let finish = |n| taken.slots.iter().find(|s| s.conversation == conversation(n)).unwrap().finish;
+    assert!(finish(1) && !finish(2));
+    assert_eq!(queue.position(conversation(1), frames(&taken, 1).0), None);
+}
