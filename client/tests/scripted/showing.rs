@@ -10,8 +10,9 @@ fn gap(from: u64, to: u64, reason: wire::GapReason) -> What {
     What::Gap(wire::Gap { from, to, reason: reason.into() })
 }
 
+/// The tail of the scripted entry at `seq`: the last eight bytes of its id XOR its time.
 fn tail(seq: u64) -> [u8; 8] {
-    seq.to_be_bytes()
+    (seq ^ (1_000 + seq)).to_be_bytes()
 }
 
 #[tokio::test]
