@@ -245,14 +245,15 @@ async fn catch_up(
     let queue = session.queue();
     while queue.room(id, generation).await {
         let Some(next) = queue.position(id, generation) else { return Ok(()) };
-        let (to, until) = {
+        let (to, until, floor) = {
             let locked = cell.lock();
             let Some(conversation) = locked.as_ref() else { return Err(Rejection::NotFound) };
             if next >= conversation.next() {
                 queue.go_live(id, generation);
                 return Ok(());
             }
-            (conversation.next().previous(), conversation.visible_to(session.user())?.1)
+            let until = conversation.visible_to(session.user())?.1;
+            (conversation.next().previous(), until, conversation.floor())
         };
         if until.is_some_and(|until| next > until) {
             return Err(Rejection::NotFound);
@@ -261,7 +262,7 @@ async fn catch_up(
         let page = page_from(next, to);
         match gateway.store.entries(id, page).await {
             Ok(entries) => {
-                let (frames, next) = page_frames(&entries, next, to);
+                let (frames, next) = page_frames(&entries, next, floor)?;
                 queue.put_page(id, generation, frames, next);
             }
             Err(StoreError::Transient(error)) => {
@@ -288,24 +289,36 @@ pub(crate) fn page_from(from: Seq, to: Seq) -> Page {
     }
 }
 
-/// A page as frames; what is missing in it (removed by retention) becomes a
-/// Gap. Gives back also the seq to go on from.
-pub(crate) fn page_frames(entries: &[Entry], from: Seq, to: Seq) -> (Vec<Bytes>, Seq) {
-    let mut frames = Vec::with_capacity(entries.len());
+/// A page as frames. What retention removed (up to `floor`) becomes a Gap. Gives back also the
+/// seq to go on from.
+///
+/// # Errors
+/// [`Rejection::Unavailable`] if the store left out an entry that it has to have: it is asked
+/// again rather than telling a reader of a gap.
+pub(crate) fn page_frames(
+    entries: &[Entry],
+    from: Seq,
+    floor: Seq,
+) -> Result<(Vec<Bytes>, Seq), Rejection> {
+    let mut frames = Vec::with_capacity(entries.len() + 1);
     let mut next = from;
-    for entry in entries {
-        let seq = entry.placed.seq;
-        if seq > next {
-            frames.push(translate::gap(next, seq.previous(), GapReason::Retention));
+    if next <= floor {
+        frames.push(translate::gap(next, floor, GapReason::Retention));
+        next = floor.next();
+    }
+    for entry in entries.iter().filter(|e| e.placed.seq > floor) {
+        if entry.placed.seq != next {
+            tracing::error!(seq = %next, "the store has a hole in a log");
+            return Err(Rejection::Unavailable);
         }
         frames.push(translate::push(entry));
-        next = seq.next();
+        next = next.next();
     }
-    if entries.is_empty() && next <= to {
-        frames.push(translate::gap(next, to, GapReason::Retention));
-        next = to.next();
+    if frames.is_empty() {
+        tracing::error!(seq = %next, "the store lacks an entry of a log");
+        return Err(Rejection::Unavailable);
     }
-    (frames, next)
+    Ok((frames, next))
 }
 
 /// Logs what the store said; the caller is told that it cannot answer now.

@@ -71,45 +71,40 @@ impl ConversationTable {
         &self,
         id: ConversationId,
         store: &dyn Store,
-        make_share: impl FnOnce() -> Share,
+        make_share: impl Fn() -> Share,
     ) -> Result<Option<Arc<Cell>>, StoreError> {
-        let cell = Arc::clone(self.shard(id).lock().entry(id).or_insert_with(|| {
-            Arc::new(Cell {
-                id,
-                state: Mutex::new(None),
-                loading: tokio::sync::Mutex::new(()),
-                share: make_share(),
-                used_s: AtomicU32::new(0),
-            })
-        }));
-        cell.used_s.store(clock::coarse_s(), Ordering::Relaxed);
-        if cell.state.lock().is_some() {
-            return Ok(Some(cell));
-        }
-        let loading = cell.loading.lock().await;
-        if cell.state.lock().is_some() {
-            drop(loading);
-            return Ok(Some(cell));
-        }
-        let found = match store.conversation(id).await {
-            Ok(Some(record)) => {
+        loop {
+            let cell = Arc::clone(self.shard(id).lock().entry(id).or_insert_with(|| {
+                Arc::new(Cell {
+                    id,
+                    state: Mutex::new(None),
+                    loading: tokio::sync::Mutex::new(()),
+                    share: make_share(),
+                    used_s: AtomicU32::new(0),
+                })
+            }));
+            cell.used_s.store(clock::coarse_s(), Ordering::Relaxed);
+            if cell.state.lock().is_some() {
+                return Ok(Some(cell));
+            }
+            let loading = cell.loading.lock().await;
+            if cell.state.lock().is_some() {
+                drop(loading);
+                return Ok(Some(cell));
+            }
+            // Whoever loaded before us may have found nothing and taken the cell
+            // out. There must never be two cells of one conversation in use.
+            if !self.holds(&cell) {
+                continue;
+            }
+            let found = store.conversation(id).await;
+            if let Ok(Some(record)) = found {
                 *cell.state.lock() = Some(Conversation::new(record));
-                Ok(true)
+                drop(loading);
+                return Ok(Some(cell));
             }
-            Ok(None) => Ok(false),
-            Err(error) => Err(error),
-        };
-        drop(loading);
-        match found {
-            Ok(true) => Ok(Some(cell)),
-            Ok(false) => {
-                self.forget(&cell);
-                Ok(None)
-            }
-            Err(error) => {
-                self.forget(&cell);
-                Err(error)
-            }
+            self.shard(id).lock().remove(&id);
+            return found.map(|_| None);
         }
     }
 
@@ -124,7 +119,8 @@ impl ConversationTable {
     pub(crate) fn forget_idle(&self, before_s: u32) {
         for shard in &self.shards {
             shard.lock().retain(|_, cell| {
-                // One count is the table's own; new ones are only made under this shard's lock.
+                // One count is the table's own; new ones are only made under this
+                // shard's lock, and whoever loads holds one.
                 Arc::strong_count(cell) > 1
                     || cell.used_s.load(Ordering::Relaxed) >= before_s
                     || cell.state.lock().as_ref().is_some_and(|c| !c.is_idle())
@@ -137,16 +133,66 @@ impl ConversationTable {
         self.shards.iter().map(|s| s.lock().len()).sum()
     }
 
-    fn forget(&self, cell: &Arc<Cell>) {
-        let mut shard = self.shard(cell.id).lock();
-        if shard.get(&cell.id).is_some_and(|c| Arc::ptr_eq(c, cell)) && cell.state.lock().is_none()
-        {
-            shard.remove(&cell.id);
-        }
+    fn holds(&self, cell: &Arc<Cell>) -> bool {
+        self.shard(cell.id).lock().get(&cell.id).is_some_and(|held| Arc::ptr_eq(held, cell))
     }
 
     fn shard(&self, id: ConversationId) -> &Mutex<FxHashMap<ConversationId, Arc<Cell>>> {
         // The ids are hashes or random, so any byte spreads evenly.
         &self.shards[usize::from(id.as_bytes()[0]) % SHARDS]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+    use std::time::Duration;
+
+    use petrel_core::id::UserId;
+    use petrel_storage::StoreOptions;
+    use petrel_storage::budget::Budget;
+
+    use super::*;
+    use crate::dispatch::new_account;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn a_conversation_that_is_made_while_others_look_for_it_has_one_cell() {
+        let dir = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", dir.path().join("t.db").display());
+        let store = petrel_storage::open(&url, StoreOptions::default()).await.unwrap();
+        let users: Vec<UserId> = {
+            let accounts: Vec<_> =
+                (0..40).map(|n| new_account(format!("user{n}"), String::new()).0).collect();
+            store.register_many(&accounts).await.unwrap();
+            accounts.iter().map(|a| a.user.id).collect()
+        };
+        let budget = Budget::new(64, Duration::ZERO);
+        let table = Arc::new(ConversationTable::default());
+        for pair in users.chunks(2) {
+            let (a, b) = (pair[0], pair[1]);
+            let id = ConversationId::of_pair(a, b);
+            let tasks: Vec<_> = (0..8)
+                .map(|_| {
+                    let (table, store, budget) =
+                        (Arc::clone(&table), Arc::clone(&store), budget.clone());
+                    let look = async move {
+                        let get = || table.get(id, store.as_ref(), || budget.conversation_share());
+                        match get().await.unwrap() {
+                            Some(cell) => cell,
+                            None => {
+                                store.ensure_pair(a, b).await.unwrap();
+                                get().await.unwrap().unwrap()
+                            }
+                        }
+                    };
+                    tokio::task::spawn(look)
+                })
+                .collect();
+            let mut cells = Vec::new();
+            for task in tasks {
+                cells.push(task.await.unwrap());
+            }
+            assert!(cells.iter().all(|cell| Arc::ptr_eq(cell, &cells[0])));
+        }
     }
 }

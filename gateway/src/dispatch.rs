@@ -295,8 +295,8 @@ async fn read_history(
     {
         return Err(Rejection::Unavailable);
     }
-    let ((first, until), head) = cell
-        .with(|c| c.visible_to(session.user()).map(|v| (v, c.next().previous())))
+    let ((first, until), head, floor) = cell
+        .with(|c| c.visible_to(session.user()).map(|v| (v, c.next().previous(), c.floor())))
         .ok_or(Rejection::NotFound)??;
     let last = until.unwrap_or(head).min(head);
     let to = if to == Seq(0) { last } else { to.min(last) };
@@ -314,7 +314,7 @@ async fn read_history(
             Some(entry) if read.newest => entry.placed.seq,
             _ => from,
         };
-        frames.extend(page_frames(&entries, begins, to).0);
+        frames.extend(page_frames(&entries, begins, floor)?.0);
     }
     frames.push(done(wire::Done { next_page: Bytes::new(), head: head.0 }));
     Ok(frames)
