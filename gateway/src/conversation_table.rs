@@ -146,6 +146,7 @@ impl ConversationTable {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+    #![allow(clippy::disallowed_methods, reason = "each task that is spawned is awaited")]
     use std::time::Duration;
 
     use petrel_core::id::UserId;
