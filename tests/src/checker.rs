@@ -205,19 +205,9 @@ impl Verdict {
         let total = self.totals.entry(check).or_default();
         *total += 1;
         if *total <= VIOLATIONS_KEPT_MAX {
-            let Place {
-                conversation,
-                seq,
-                id,
-            } = at;
+            let Place { conversation, seq, id } = at;
             let sentence = sentence();
-            self.violations.push(Violation {
-                check,
-                conversation,
-                seq,
-                id,
-                sentence,
-            });
+            self.violations.push(Violation { check, conversation, seq, id, sentence });
         }
     }
 }
@@ -272,19 +262,11 @@ struct Place {
 
 impl Place {
     fn new(conversation: Conversation, seq: u64) -> Self {
-        Self {
-            conversation: Some(conversation),
-            seq: Some(seq),
-            id: None,
-        }
+        Self { conversation: Some(conversation), seq: Some(seq), id: None }
     }
 
     fn of(conversation: Conversation, seq: impl Into<Option<u64>>, id: MessageId) -> Self {
-        Self {
-            conversation: Some(conversation),
-            seq: seq.into(),
-            id: Some(id),
-        }
+        Self { conversation: Some(conversation), seq: seq.into(), id: Some(id) }
     }
 }
 
@@ -292,10 +274,7 @@ impl Place {
 #[must_use]
 pub fn check(history: &History, expectations: &Expectations) -> Verdict {
     let index = Index::new(history.events());
-    let mut verdict = Verdict {
-        counts: index.counts(),
-        ..Verdict::default()
-    };
+    let mut verdict = Verdict { counts: index.counts(), ..Verdict::default() };
     log::check(&index, expectations, &mut verdict);
     order::check(&index, expectations, &mut verdict);
     session::check(&index, expectations, &mut verdict);

@@ -1,4 +1,6 @@
-//! What Petrel's tests share: the history checker, which judges a run from the
-//! outside, by what clients and the fault injector recorded.
+//! What Petrel's tests share: gateways as real processes with recorded clients
+//! ([`cluster`]), and the history checker, which judges a run from the outside, by what
+//! clients and the fault injector recorded.
 
 pub mod checker;
+pub mod cluster;

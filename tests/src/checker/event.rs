@@ -109,20 +109,9 @@ pub enum What {
     SignOut { session: u64 },
     /// A message is handed over for sending. Once for every transmission: the same id again
     /// is a resend. A send without an outcome below is unknown.
-    InvokeSend {
-        session: u64,
-        sender: User,
-        conversation: Conversation,
-        id: MessageId,
-        body: Body,
-    },
+    InvokeSend { session: u64, sender: User, conversation: Conversation, id: MessageId, body: Body },
     /// The server's acknowledgement. For the sending session it stands for the delivery too.
-    AckSend {
-        session: u64,
-        conversation: Conversation,
-        id: MessageId,
-        seq: u64,
-    },
+    AckSend { session: u64, conversation: Conversation, id: MessageId, seq: u64 },
     /// A refusal, or the client gave up. `definite`: this transmission was certainly not
     /// stored; otherwise its outcome is as unknown as without this event.
     FailSend {
@@ -145,71 +134,29 @@ pub enum What {
         way: Way,
     },
     /// The application was shown a message that is not stored yet.
-    Preview {
-        session: u64,
-        conversation: Conversation,
-        sender: User,
-        id: MessageId,
-        body: Body,
-    },
+    Preview { session: u64, conversation: Conversation, sender: User, id: MessageId, body: Body },
     /// The session attached; the next delivery is `from + 1`. Before its first, a session
     /// counts as attached from 0. It may resume below where it was (its device lost its
     /// copy), never above.
-    Resume {
-        session: u64,
-        conversation: Conversation,
-        from: u64,
-    },
+    Resume { session: u64, conversation: Conversation, from: u64 },
     /// The session was told that it is not given `from..=to`.
-    Gap {
-        session: u64,
-        conversation: Conversation,
-        from: u64,
-        to: u64,
-        reason: GapReason,
-    },
+    Gap { session: u64, conversation: Conversation, from: u64, to: u64, reason: GapReason },
     /// The session was told to drop its copy above `to`.
-    Reset {
-        session: u64,
-        conversation: Conversation,
-        to: u64,
-    },
+    Reset { session: u64, conversation: Conversation, to: u64 },
     /// `seq` is the first entry that the user may see.
-    Join {
-        user: User,
-        conversation: Conversation,
-        seq: u64,
-    },
+    Join { user: User, conversation: Conversation, seq: u64 },
     /// `seq` is the last entry that the user may see.
-    Leave {
-        user: User,
-        conversation: Conversation,
-        seq: u64,
-    },
+    Leave { user: User, conversation: Conversation, seq: u64 },
     /// The marks of `user`, as this session knows them (its own, or a peer's).
-    Receipt {
-        session: u64,
-        user: User,
-        conversation: Conversation,
-        delivered: u64,
-        read: u64,
-    },
+    Receipt { session: u64, user: User, conversation: Conversation, delivered: u64, read: u64 },
     /// A conversation's line in the list that a session was given.
-    Sync {
-        session: u64,
-        conversation: Conversation,
-        head: u64,
-        unread: u64,
-    },
+    Sync { session: u64, conversation: Conversation, head: u64, unread: u64 },
     /// A fault was injected, and took effect.
     Fault { kind: FaultKind, detail: String },
     /// From here on no fault is at work.
     Heal,
     /// What a fresh client that may see everything read at the end.
-    FinalLog {
-        conversation: Conversation,
-        entries: Vec<LogEntry>,
-    },
+    FinalLog { conversation: Conversation, entries: Vec<LogEntry> },
     /// The recorder was full: so many events are missing.
     Truncated { missing: u64 },
 }

@@ -85,45 +85,21 @@ struct Void {
 
 impl Void {
     fn new(events: &[Event]) -> Self {
-        let is_restore = |what: &What| {
-            matches!(
-                what,
-                What::Fault {
-                    kind: FaultKind::Restore,
-                    ..
-                }
-            )
-        };
-        let restored_at = events
-            .iter()
-            .rev()
-            .find(|e| is_restore(&e.what))
-            .map(|e| e.at_us);
+        let is_restore = |what: &What| matches!(what, What::Fault { kind: FaultKind::Restore, .. });
+        let restored_at = events.iter().rev().find(|e| is_restore(&e.what)).map(|e| e.at_us);
         let mut floors = HashMap::new();
-        for event in events
-            .iter()
-            .filter(|e| restored_at.is_some_and(|at| e.at_us >= at))
-        {
-            if let What::Reset {
-                conversation, to, ..
-            } = event.what
-            {
+        for event in events.iter().filter(|e| restored_at.is_some_and(|at| e.at_us >= at)) {
+            if let What::Reset { conversation, to, .. } = event.what {
                 let floor = floors.entry(conversation).or_insert(to);
                 *floor = to.min(*floor);
             }
         }
-        Self {
-            restored_at,
-            floors,
-        }
+        Self { restored_at, floors }
     }
 
     fn holds(&self, at: u64, conversation: Conversation, seq: u64) -> bool {
         self.restored_at.is_some_and(|restored_at| at < restored_at)
-            && self
-                .floors
-                .get(&conversation)
-                .is_some_and(|floor| seq > *floor)
+            && self.floors.get(&conversation).is_some_and(|floor| seq > *floor)
     }
 }
 
@@ -165,18 +141,8 @@ impl<'a> Index<'a> {
     fn add(&mut self, rank: usize, event: &'a Event, void: &Void) {
         let at = event.at_us;
         match event.what {
-            What::InvokeSend {
-                session,
-                sender,
-                conversation,
-                id,
-                body,
-            } => {
-                let key = Key {
-                    conversation,
-                    sender,
-                    id,
-                };
+            What::InvokeSend { session, sender, conversation, id, body } => {
+                let key = Key { conversation, sender, id };
                 let send = self.sends.entry(key).or_insert_with(|| Send {
                     device: (event.process, session),
                     invoked_at: at,
@@ -188,17 +154,9 @@ impl<'a> Index<'a> {
                     send.bodies.push(body);
                 }
             }
-            What::AckSend {
-                session,
-                conversation,
-                id,
-                seq,
-            } => {
+            What::AckSend { session, conversation, id, seq } => {
                 let device = (event.process, session);
-                self.own
-                    .entry((device, conversation))
-                    .or_default()
-                    .insert(seq);
+                self.own.entry((device, conversation)).or_default().insert(seq);
                 if void.holds(at, conversation, seq) {
                     return;
                 }
@@ -211,42 +169,24 @@ impl<'a> Index<'a> {
                 send.ended_at.get_or_insert(at);
                 send.stored_at.get_or_insert(at);
             }
-            What::FailSend {
-                session,
-                conversation,
-                id,
-                definite,
-                ..
-            } => {
+            What::FailSend { session, conversation, id, definite, .. } => {
                 let device = (event.process, session);
                 if let Some(send) = self.send_of_device(device, conversation, id) {
                     send.ended_at.get_or_insert(at);
                     send.refusals += u64::from(definite);
                 }
             }
-            What::Deliver {
-                session,
-                conversation,
-                seq,
-                sender,
-                id,
-                body,
-                ..
-            } if !void.holds(at, conversation, seq) => self.sightings.push(Sighting {
-                at,
-                device: (event.process, session),
-                conversation,
-                entry: LogEntry {
-                    seq,
-                    sender,
-                    id,
-                    body,
-                },
-            }),
-            What::FinalLog {
-                conversation,
-                ref entries,
-            } => {
+            What::Deliver { session, conversation, seq, sender, id, body, .. }
+                if !void.holds(at, conversation, seq) =>
+            {
+                self.sightings.push(Sighting {
+                    at,
+                    device: (event.process, session),
+                    conversation,
+                    entry: LogEntry { seq, sender, id, body },
+                })
+            }
+            What::FinalLog { conversation, ref entries } => {
                 self.logs.push((at, conversation, entries));
                 let log = self.entries.entry(conversation).or_default();
                 for entry in entries {
@@ -264,11 +204,7 @@ impl<'a> Index<'a> {
         id: MessageId,
     ) -> Option<&mut Send> {
         let sender = *self.users.get(&device)?;
-        self.sends.get_mut(&Key {
-            conversation,
-            sender,
-            id,
-        })
+        self.sends.get_mut(&Key { conversation, sender, id })
     }
 
     /// Where a message is: in the final log, else where it was acknowledged.
@@ -303,9 +239,7 @@ impl<'a> Index<'a> {
         }
         for event in self.events {
             match &event.what {
-                What::Deliver {
-                    way: Way::Repeat, ..
-                } => counts.repeats += 1,
+                What::Deliver { way: Way::Repeat, .. } => counts.repeats += 1,
                 What::Deliver { .. } => counts.delivers += 1,
                 What::Preview { .. } => counts.previews += 1,
                 What::Resume { from, .. } => counts.resumes += u64::from(*from > 0),
@@ -322,11 +256,7 @@ impl<'a> Index<'a> {
 /// A message's name; None for the server's own entries.
 pub(super) fn key_of(conversation: Conversation, entry: &LogEntry) -> Option<Key> {
     let sender = entry.sender?;
-    Some(Key {
-        conversation,
-        sender,
-        id: entry.id,
-    })
+    Some(Key { conversation, sender, id: entry.id })
 }
 
 /// A length as a count.
@@ -337,12 +267,8 @@ pub(super) fn count(length: usize) -> u64 {
 fn users(events: &[Event]) -> HashMap<Device, User> {
     let mut users = HashMap::new();
     for event in events {
-        if let What::SignIn { session, user }
-        | What::InvokeSend {
-            session,
-            sender: user,
-            ..
-        } = event.what
+        if let What::SignIn { session, user } | What::InvokeSend { session, sender: user, .. } =
+            event.what
         {
             users.entry((event.process, session)).or_insert(user);
         }
@@ -354,16 +280,8 @@ fn stays(events: &[Event]) -> HashMap<(Conversation, User), Vec<(u64, u64)>> {
     let mut steps: HashMap<_, Vec<(u64, bool)>> = HashMap::new();
     for event in events {
         let (user, conversation, step) = match event.what {
-            What::Join {
-                user,
-                conversation,
-                seq,
-            } => (user, conversation, (seq, false)),
-            What::Leave {
-                user,
-                conversation,
-                seq,
-            } => (user, conversation, (seq, true)),
+            What::Join { user, conversation, seq } => (user, conversation, (seq, false)),
+            What::Leave { user, conversation, seq } => (user, conversation, (seq, true)),
             _ => continue,
         };
         steps.entry((conversation, user)).or_default().push(step);

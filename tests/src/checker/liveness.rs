@@ -34,9 +34,7 @@ pub(super) fn check_liveness(
             "the last fault was never healed".to_owned()
         });
     }
-    let healed_at = heal
-        .and_then(|at| index.events.get(at))
-        .map_or(0, |event| event.at_us);
+    let healed_at = heal.and_then(|at| index.events.get(at)).map_or(0, |event| event.at_us);
     let stored = stored(index);
     for ((device, conversation), attached) in attached(index) {
         let Some(user) = index.users.get(&device) else {
@@ -75,21 +73,13 @@ pub(super) fn check_liveness(
 fn stored(index: &Index<'_>) -> HashMap<Conversation, BTreeMap<u64, u64>> {
     let mut stored: HashMap<Conversation, BTreeMap<u64, u64>> = HashMap::new();
     let mut add = |conversation, seq, at: u64| {
-        let known = stored
-            .entry(conversation)
-            .or_default()
-            .entry(seq)
-            .or_insert(at);
+        let known = stored.entry(conversation).or_default().entry(seq).or_insert(at);
         *known = at.min(*known);
     };
     for (at, conversation, entries) in &index.logs {
         for entry in *entries {
             let send = key_of(*conversation, entry).and_then(|key| index.sends.get(&key));
-            add(
-                *conversation,
-                entry.seq,
-                send.and_then(|send| send.stored_at).unwrap_or(*at),
-            );
+            add(*conversation, entry.seq, send.and_then(|send| send.stored_at).unwrap_or(*at));
         }
     }
     for sighting in &index.sightings {
@@ -107,39 +97,16 @@ fn attached(index: &Index<'_>) -> BTreeMap<(Device, Conversation), Attached> {
                 online.remove(&(event.process, session));
                 continue;
             }
-            What::Resume {
-                session,
-                conversation,
-                from,
-            } => (session, conversation, from, false),
-            What::Reset {
-                session,
-                conversation,
-                to,
-            } => (session, conversation, to, true),
-            What::Deliver {
-                session,
-                conversation,
-                seq,
-                way: Way::Live,
-                ..
+            What::Resume { session, conversation, from } => (session, conversation, from, false),
+            What::Reset { session, conversation, to } => (session, conversation, to, true),
+            What::Deliver { session, conversation, seq, way: Way::Live, .. }
+            | What::Gap { session, conversation, to: seq, .. } => {
+                (session, conversation, seq, false)
             }
-            | What::Gap {
-                session,
-                conversation,
-                to: seq,
-                ..
-            } => (session, conversation, seq, false),
             _ => continue,
         };
-        let attached = online
-            .entry((event.process, session))
-            .or_default()
-            .entry(conversation);
-        let attached = attached.or_insert_with(|| Attached {
-            since: at,
-            rises: Vec::new(),
-        });
+        let attached = online.entry((event.process, session)).or_default().entry(conversation);
+        let attached = attached.or_insert_with(|| Attached { since: at, rises: Vec::new() });
         if resets {
             attached.rises.retain(|(_, top)| *top < seq);
         }
@@ -164,41 +131,18 @@ pub(super) fn check_non_vacuity(
     for event in index.events {
         if let What::Truncated { missing } = event.what {
             verdict.report(Check::NonVacuity, Place::default(), || {
-                format!(
-                    "process {} could not record {missing} events",
-                    event.process
-                )
+                format!("process {} could not record {missing} events", event.process)
             });
         }
     }
     verdict.counts.in_flight_at_kill = in_flight_at_kills(index);
     let counts = verdict.counts.clone();
     let mut least = vec![
-        (
-            "acknowledged messages".to_owned(),
-            counts.acks,
-            expectations.acks_min,
-        ),
-        (
-            "deliveries".to_owned(),
-            counts.delivers,
-            expectations.delivers_min,
-        ),
-        (
-            "acknowledged resends".to_owned(),
-            counts.resends,
-            expectations.resends_min,
-        ),
-        (
-            "resumes".to_owned(),
-            counts.resumes,
-            expectations.resumes_min,
-        ),
-        (
-            "previews".to_owned(),
-            counts.previews,
-            expectations.previews_min,
-        ),
+        ("acknowledged messages".to_owned(), counts.acks, expectations.acks_min),
+        ("deliveries".to_owned(), counts.delivers, expectations.delivers_min),
+        ("acknowledged resends".to_owned(), counts.resends, expectations.resends_min),
+        ("resumes".to_owned(), counts.resumes, expectations.resumes_min),
+        ("previews".to_owned(), counts.previews, expectations.previews_min),
     ];
     for (kind, min) in &expectations.faults_min {
         let found = counts.faults.get(kind).copied().unwrap_or(0);
@@ -219,19 +163,12 @@ pub(super) fn check_non_vacuity(
                 .to_owned()
         });
     }
-    let mut unread: Vec<_> = index
-        .sends
-        .iter()
-        .filter(|(_, send)| !send.acks.is_empty())
-        .collect();
+    let mut unread: Vec<_> = index.sends.iter().filter(|(_, send)| !send.acks.is_empty()).collect();
     unread.retain(|(key, _)| !index.entries.contains_key(&key.conversation));
     unread.dedup_by_key(|(key, _)| key.conversation);
     for (key, _) in unread {
         let conversation = key.conversation;
-        let place = Place {
-            conversation: Some(conversation),
-            ..Place::default()
-        };
+        let place = Place { conversation: Some(conversation), ..Place::default() };
         verdict.report(Check::NonVacuity, place, || {
             format!("{conversation}: messages were acknowledged, and nobody read the final log")
         });
@@ -242,10 +179,7 @@ pub(super) fn check_non_vacuity(
 /// first kill after it alone.
 fn in_flight_at_kills(index: &Index<'_>) -> Option<u64> {
     let kills = index.events.iter().filter_map(|event| match event.what {
-        What::Fault {
-            kind: FaultKind::Kill,
-            ..
-        } => Some(event.at_us),
+        What::Fault { kind: FaultKind::Kill, .. } => Some(event.at_us),
         _ => None,
     });
     let kills: Vec<u64> = kills.collect();
@@ -257,10 +191,7 @@ fn in_flight_at_kills(index: &Index<'_>) -> Option<u64> {
             None => (first + 1).min(kills.len()),
         };
         for (at, change) in [(first, 1), (end.max(first), -1)] {
-            in_flight
-                .get_mut(at)
-                .into_iter()
-                .for_each(|count| *count += change);
+            in_flight.get_mut(at).into_iter().for_each(|count| *count += change);
         }
     }
     let mut now = 0;

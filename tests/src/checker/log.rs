@@ -19,43 +19,26 @@ pub(super) fn check(index: &Index<'_>, expectations: &Expectations, verdict: &mu
 fn agreement(index: &Index<'_>, verdict: &mut Verdict) {
     let mut truth = HashMap::new();
     for (conversation, log) in &index.entries {
-        truth.extend(
-            log.values()
-                .map(|entry| ((*conversation, entry.seq), *entry)),
-        );
+        truth.extend(log.values().map(|entry| ((*conversation, entry.seq), *entry)));
     }
     let read = index.logs.iter().flat_map(|(_, conversation, entries)| {
-        entries
-            .iter()
-            .map(move |entry| (*conversation, *entry, None))
+        entries.iter().map(move |entry| (*conversation, *entry, None))
     });
-    let seen = index
-        .sightings
-        .iter()
-        .map(|s| (s.conversation, s.entry, Some(s.device)));
+    let seen = index.sightings.iter().map(|s| (s.conversation, s.entry, Some(s.device)));
     for (conversation, entry, device) in read.chain(seen) {
         let first = *truth.entry((conversation, entry.seq)).or_insert(entry);
         if first != entry {
-            verdict.report(
-                Check::Agreement,
-                Place::of(conversation, entry.seq, entry.id),
-                || {
-                    let who = device.map_or("a final log".to_owned(), |d| format!("session {d:?}"));
-                    let (seq, first) = (entry.seq, describe(&first));
-                    format!(
-                        "{conversation}/{seq}: {who} has {}, others have {first}",
-                        describe(&entry)
-                    )
-                },
-            );
+            verdict.report(Check::Agreement, Place::of(conversation, entry.seq, entry.id), || {
+                let who = device.map_or("a final log".to_owned(), |d| format!("session {d:?}"));
+                let (seq, first) = (entry.seq, describe(&first));
+                format!("{conversation}/{seq}: {who} has {}, others have {first}", describe(&entry))
+            });
         }
     }
 }
 
 fn describe(entry: &LogEntry) -> String {
-    let sender = entry
-        .sender
-        .map_or("the server".to_owned(), |user| user.to_string());
+    let sender = entry.sender.map_or("the server".to_owned(), |user| user.to_string());
     format!("message {} of {sender} with body {}", entry.id, entry.body)
 }
 
@@ -63,10 +46,7 @@ fn loss(index: &Index<'_>, verdict: &mut Verdict) {
     let mut lost = HashSet::new();
     for (key, send) in &index.sends {
         let conversation = key.conversation;
-        let Some(seq) = send
-            .acks
-            .first()
-            .filter(|_| index.entries.contains_key(&conversation))
+        let Some(seq) = send.acks.first().filter(|_| index.entries.contains_key(&conversation))
         else {
             continue;
         };
@@ -98,23 +78,12 @@ fn loss(index: &Index<'_>, verdict: &mut Verdict) {
 fn once(index: &Index<'_>, verdict: &mut Verdict) {
     for (key, places) in index.places.iter().filter(|(_, places)| places.len() > 1) {
         let unknown = index.sends.get(key).is_some_and(Send::is_unknown);
-        let check = if unknown {
-            Check::Unknown
-        } else {
-            Check::Duplicate
-        };
+        let check = if unknown { Check::Unknown } else { Check::Duplicate };
         verdict.counts.duplicated += count(places.len()) - 1;
-        verdict.report(
-            check,
-            Place::of(key.conversation, places.last().copied(), key.id),
-            || {
-                let (conversation, id) = (key.conversation, key.id);
-                format!(
-                    "{conversation}: message {id} is stored {} times, at {places:?}",
-                    places.len()
-                )
-            },
-        );
+        verdict.report(check, Place::of(key.conversation, places.last().copied(), key.id), || {
+            let (conversation, id) = (key.conversation, key.id);
+            format!("{conversation}: message {id} is stored {} times, at {places:?}", places.len())
+        });
     }
 }
 
@@ -148,42 +117,24 @@ fn phantoms(index: &Index<'_>, expectations: &Expectations, verdict: &mut Verdic
     for sighting in &index.sightings {
         let (conversation, entry) = (sighting.conversation, sighting.entry);
         // A sighting that contradicts the log is reported as a disagreement.
-        let in_log = index
-            .entries
-            .get(&conversation)
-            .is_some_and(|log| log.contains_key(&entry.seq));
+        let in_log =
+            index.entries.get(&conversation).is_some_and(|log| log.contains_key(&entry.seq));
         if !in_log && seen.insert((conversation, entry)) {
             phantom(index, verdict, conversation, &entry, "delivered");
         }
         let send = key_of(conversation, &entry).and_then(|key| index.sends.get(&key));
         if send.is_some_and(|send| sighting.at + expectations.clock_skew_us < send.invoked_at) {
-            verdict.report(
-                Check::Phantom,
-                Place::of(conversation, entry.seq, entry.id),
-                || {
-                    let (seq, id) = (entry.seq, entry.id);
-                    format!("{conversation}/{seq}: message {id} was delivered before it was sent")
-                },
-            );
+            verdict.report(Check::Phantom, Place::of(conversation, entry.seq, entry.id), || {
+                let (seq, id) = (entry.seq, entry.id);
+                format!("{conversation}/{seq}: message {id} was delivered before it was sent")
+            });
         }
     }
     for event in index.events {
-        let What::Preview {
-            conversation,
-            sender,
-            id,
-            body,
-            ..
-        } = event.what
-        else {
+        let What::Preview { conversation, sender, id, body, .. } = event.what else {
             continue;
         };
-        let entry = LogEntry {
-            seq: 0,
-            sender: Some(sender),
-            id,
-            body,
-        };
+        let entry = LogEntry { seq: 0, sender: Some(sender), id, body };
         if seen.insert((conversation, entry)) {
             // What is refused later may have been previewed before.
             if !is_refused(index, conversation, &entry) {
@@ -228,11 +179,9 @@ fn dense(index: &Index<'_>, expectations: &Expectations, verdict: &mut Verdict) 
         for entry in *entries {
             let seq = entry.seq;
             if seq <= last || (expectations.dense && seq != last + 1) {
-                verdict.report(
-                    Check::Dense,
-                    Place::of(*conversation, seq, entry.id),
-                    || format!("{conversation}/{seq}: the final log has it after {last}"),
-                );
+                verdict.report(Check::Dense, Place::of(*conversation, seq, entry.id), || {
+                    format!("{conversation}/{seq}: the final log has it after {last}")
+                });
             }
             last = seq;
         }

@@ -12,10 +12,7 @@ pub(super) fn check(index: &Index<'_>, expectations: &Expectations, verdict: &mu
     let mut conversations: HashMap<Conversation, Vec<Placed<'_>>> = HashMap::new();
     for (key, send) in &index.sends {
         if let Some(place) = index.place(key, send) {
-            conversations
-                .entry(key.conversation)
-                .or_default()
-                .push((key, send, place));
+            conversations.entry(key.conversation).or_default().push((key, send, place));
         }
     }
     let mut reordered = HashSet::new();
@@ -48,11 +45,7 @@ type Found<'a> = (Check, Placed<'a>, Placed<'a>);
 fn real_time<'a>(placed: &[Placed<'a>], skew_us: u64) -> impl Iterator<Item = Found<'a>> {
     let mut found = Vec::new();
     let stored_at = |(_, send, _): &Placed<'a>| send.stored_at;
-    let mut complete: Vec<_> = placed
-        .iter()
-        .filter(|p| stored_at(p).is_some())
-        .copied()
-        .collect();
+    let mut complete: Vec<_> = placed.iter().filter(|p| stored_at(p).is_some()).copied().collect();
     complete.sort_by_key(stored_at);
     let mut complete = complete.into_iter().peekable();
     let mut highest: Option<Placed<'a>> = None;
@@ -64,9 +57,7 @@ fn real_time<'a>(placed: &[Placed<'a>], skew_us: u64) -> impl Iterator<Item = Fo
             highest = highest.filter(|top| top.2 > next.2).or(Some(next));
         }
         found.extend(
-            highest
-                .filter(|top| top.2 > late.2)
-                .map(|top| (Check::RealTimeOrder, *late, top)),
+            highest.filter(|top| top.2 > late.2).map(|top| (Check::RealTimeOrder, *late, top)),
         );
     }
     found.into_iter()

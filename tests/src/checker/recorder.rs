@@ -50,9 +50,7 @@ impl History {
     /// # Errors
     /// Writing failed.
     pub fn write_jsonl(&self, mut to: impl Write) -> io::Result<()> {
-        self.events
-            .iter()
-            .try_for_each(|event| write_line(&mut to, event))
+        self.events.iter().try_for_each(|event| write_line(&mut to, event))
     }
 
     /// The events in time order.
@@ -105,9 +103,7 @@ impl Recorder {
 
     fn build(process: u32, events_max: usize, sink: Option<Box<dyn Write + Send>>) -> Self {
         // Wall time anchors the process once; from there on the monotonic clock counts.
-        let wall = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let shared = Shared {
             process,
             started: Instant::now(),
@@ -119,9 +115,7 @@ impl Recorder {
             missing: 0,
             sink,
         };
-        Self {
-            shared: Arc::new(Mutex::new(shared)),
-        }
+        Self { shared: Arc::new(Mutex::new(shared)) }
     }
 
     /// Records at the present time.
@@ -159,11 +153,7 @@ impl Recorder {
 impl Shared {
     fn push(&mut self, at_us: u64, what: What) {
         self.latest_us = self.latest_us.max(at_us);
-        let event = Event {
-            at_us: self.latest_us,
-            process: self.process,
-            what,
-        };
+        let event = Event { at_us: self.latest_us, process: self.process, what };
         if self.recorded >= self.events_max {
             self.missing += 1;
             // One mark in the file is enough to spoil the run.
@@ -190,14 +180,8 @@ impl Shared {
     }
 
     fn truncated(&self) -> Event {
-        let what = What::Truncated {
-            missing: self.missing,
-        };
-        Event {
-            at_us: self.latest_us,
-            process: self.process,
-            what,
-        }
+        let what = What::Truncated { missing: self.missing };
+        Event { at_us: self.latest_us, process: self.process, what }
     }
 }
 

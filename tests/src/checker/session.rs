@@ -29,11 +29,9 @@ fn contiguous(index: &Index<'_>, verdict: &mut Verdict) {
         };
         let position = positions.entry((device, conversation)).or_default();
         if let Some((seq, what)) = step(index, position, device, &event.what, restored) {
-            verdict.report(
-                Check::SessionContiguous,
-                Place::new(conversation, seq),
-                || format!("{conversation}/{seq}: session {device:?} {what}"),
-            );
+            verdict.report(Check::SessionContiguous, Place::new(conversation, seq), || {
+                format!("{conversation}/{seq}: session {device:?} {what}")
+            });
         }
         let moved = match event.what {
             What::Deliver { way, .. } => way == Way::Live,
@@ -63,70 +61,40 @@ fn step(
         }
     };
     match what {
-        What::Deliver {
-            conversation,
-            seq,
-            way: Way::Live,
-            ..
-        } => {
+        What::Deliver { conversation, seq, way: Way::Live, .. } => {
             pass_own(position, conversation, *seq);
             let legal = *seq == position.last + 1;
             position.last = *seq;
             (!legal).then(|| (*seq, format!("was given it after {start}")))
         }
-        What::Resume {
-            conversation, from, ..
-        } => {
+        What::Resume { conversation, from, .. } => {
             pass_own(position, conversation, from.saturating_add(1));
             // A device may bring a cursor from before the history began.
             let legal = *from <= position.last || !position.begun;
             position.last = *from;
             (!legal).then(|| {
-                (
-                    *from,
-                    format!("resumed from there, having been given only up to {start}"),
-                )
+                (*from, format!("resumed from there, having been given only up to {start}"))
             })
         }
-        What::Gap {
-            conversation,
-            from,
-            to,
-            reason,
-            ..
-        } => {
+        What::Gap { conversation, from, to, reason, .. } => {
             pass_own(position, conversation, *from);
             let legal = *from == position.last + 1 && from <= to;
             position.last = position.last.max(*to);
             if !legal {
-                return Some((
-                    *from,
-                    format!("was told of a gap {from}..={to} after {start}"),
-                ));
+                return Some((*from, format!("was told of a gap {from}..={to} after {start}")));
             }
-            let user = index
-                .users
-                .get(&device)
-                .filter(|_| *reason == GapReason::NotMember)?;
+            let user = index.users.get(&device).filter(|_| *reason == GapReason::NotMember)?;
             let mut stays = index.stays(*conversation, *user).iter();
             let hidden = stays.any(|(first, last)| first <= to && from <= last);
-            hidden.then(|| {
-                (
-                    *from,
-                    format!("was denied {from}..={to}, where its user was a member"),
-                )
-            })
+            hidden
+                .then(|| (*from, format!("was denied {from}..={to}, where its user was a member")))
         }
         What::Reset { to, .. } => {
             position.last = *to;
             position.head = position.head.min(*to);
             let legal = restored || *to >= start;
-            (!legal).then(|| {
-                (
-                    *to,
-                    format!("was reset from {start}, and no backup had been restored"),
-                )
-            })
+            (!legal)
+                .then(|| (*to, format!("was reset from {start}, and no backup had been restored")))
         }
         What::Sync { head, .. } => {
             let before = std::mem::replace(&mut position.head, *head);
@@ -138,46 +106,14 @@ fn step(
 }
 
 fn session_of(event: &Event) -> Option<(Device, Conversation)> {
-    let (What::Deliver {
-        session,
-        conversation,
-        ..
-    }
-    | What::Resume {
-        session,
-        conversation,
-        ..
-    }
-    | What::Gap {
-        session,
-        conversation,
-        ..
-    }
-    | What::Reset {
-        session,
-        conversation,
-        ..
-    }
-    | What::AckSend {
-        session,
-        conversation,
-        ..
-    }
-    | What::Receipt {
-        session,
-        conversation,
-        ..
-    }
-    | What::Preview {
-        session,
-        conversation,
-        ..
-    }
-    | What::Sync {
-        session,
-        conversation,
-        ..
-    }) = event.what
+    let (What::Deliver { session, conversation, .. }
+    | What::Resume { session, conversation, .. }
+    | What::Gap { session, conversation, .. }
+    | What::Reset { session, conversation, .. }
+    | What::AckSend { session, conversation, .. }
+    | What::Receipt { session, conversation, .. }
+    | What::Preview { session, conversation, .. }
+    | What::Sync { session, conversation, .. }) = event.what
     else {
         return None;
     };
@@ -201,11 +137,9 @@ fn isolation(index: &Index<'_>, verdict: &mut Verdict) {
         for (seq, entry) in log {
             let Some(sender) = entry.sender else { continue };
             if !index.may_see(*conversation, sender, *seq) {
-                verdict.report(
-                    Check::Isolation,
-                    Place::of(*conversation, *seq, entry.id),
-                    || format!("{conversation}/{seq}: {sender} wrote it, outside its membership"),
-                );
+                verdict.report(Check::Isolation, Place::of(*conversation, *seq, entry.id), || {
+                    format!("{conversation}/{seq}: {sender} wrote it, outside its membership")
+                });
             }
         }
     }
@@ -221,11 +155,7 @@ fn isolation(index: &Index<'_>, verdict: &mut Verdict) {
         // Previews have no place, so that any membership allows them.
         let user = index.users.get(&device);
         if user.is_none_or(|user| index.stays(conversation, *user).is_empty()) {
-            let place = Place {
-                conversation: Some(conversation),
-                seq: None,
-                id,
-            };
+            let place = Place { conversation: Some(conversation), seq: None, id };
             verdict.report(Check::Isolation, place, || {
                 format!(
                     "{conversation}: session {device:?} was {what}, and its user was never a member"
@@ -272,25 +202,15 @@ fn receipts(index: &Index<'_>, expectations: &Expectations, verdict: &mut Verdic
         };
         match event.what {
             What::Reset { to, .. } => {
-                for (delivered, read) in marks
-                    .entry((device, conversation))
-                    .or_default()
-                    .values_mut()
+                for (delivered, read) in
+                    marks.entry((device, conversation)).or_default().values_mut()
                 {
                     (*delivered, *read) = ((*delivered).min(to), (*read).min(to));
                 }
             }
-            What::Receipt {
-                user,
-                delivered,
-                read,
-                ..
-            } => {
-                let marks = marks
-                    .entry((device, conversation))
-                    .or_default()
-                    .entry(user)
-                    .or_default();
+            What::Receipt { user, delivered, read, .. } => {
+                let marks =
+                    marks.entry((device, conversation)).or_default().entry(user).or_default();
                 let before = std::mem::replace(marks, (delivered, read));
                 let mut report = |seq, what: String| {
                     verdict.report(Check::Receipts, Place::new(conversation, seq), || {
@@ -305,14 +225,10 @@ fn receipts(index: &Index<'_>, expectations: &Expectations, verdict: &mut Verdic
                         format!("ran back from {before:?} to {:?}", (delivered, read)),
                     );
                 }
-                let rises = known
-                    .get(&(conversation, user))
-                    .map_or(&[][..], Vec::as_slice);
+                let rises = known.get(&(conversation, user)).map_or(&[][..], Vec::as_slice);
                 let until = event.at_us.saturating_add(expectations.clock_skew_us);
                 let rise = rises.partition_point(|(at, _)| *at <= until).checked_sub(1);
-                let top = rise
-                    .and_then(|rise| rises.get(rise))
-                    .map_or(0, |(_, top)| *top);
+                let top = rise.and_then(|rise| rises.get(rise)).map_or(0, |(_, top)| *top);
                 if delivered.max(read) > top {
                     report(
                         delivered.max(read),

@@ -84,10 +84,7 @@ pub(crate) fn good(seed: u64) -> Vec<Event> {
 impl World {
     fn run(&mut self) {
         for session in 0..SESSIONS {
-            self.push(What::SignIn {
-                session: session as u64,
-                user: user(session),
-            });
+            self.push(What::SignIn { session: session as u64, user: user(session) });
             for number in (0..CONVERSATIONS).filter(|_| session != LATE) {
                 self.push(What::Join {
                     user: user(session),
@@ -117,10 +114,7 @@ impl World {
         self.settle();
         for number in 0..CONVERSATIONS {
             let entries = self.logs[number].clone();
-            self.push(What::FinalLog {
-                conversation: conversation(number),
-                entries,
-            });
+            self.push(What::FinalLog { conversation: conversation(number), entries });
         }
     }
 
@@ -146,11 +140,7 @@ impl World {
 
     fn push(&mut self, what: What) {
         self.now += 1 + self.pick(50) as u64;
-        self.events.push(Event {
-            at_us: self.now,
-            process: 1,
-            what,
-        });
+        self.events.push(Event { at_us: self.now, process: 1, what });
     }
 
     fn is_member(&self, session: usize) -> bool {
@@ -168,12 +158,8 @@ impl World {
             return;
         }
         let (number, id) = (self.pick(CONVERSATIONS), self.fresh_id());
-        let sending = Sending {
-            conversation: number,
-            id,
-            body: Body::of(&id.0.to_le_bytes()),
-            stored: None,
-        };
+        let sending =
+            Sending { conversation: number, id, body: Body::of(&id.0.to_le_bytes()), stored: None };
         self.transmit(session, &sending);
         if self.pick(12) == 0 {
             let code = "filtered".to_owned();
@@ -191,13 +177,7 @@ impl World {
         if self.pick(6) == 0 {
             let (sender, body) = (user(session), sending.body);
             let conversation = conversation(number);
-            self.push(What::Preview {
-                session: 2,
-                conversation,
-                sender,
-                id,
-                body,
-            });
+            self.push(What::Preview { session: 2, conversation, sender, id, body });
         }
     }
 
@@ -219,23 +199,14 @@ impl World {
             let seq = log.len() as u64 + 1;
             sending.stored = Some(seq);
             let (id, body) = (sending.id, sending.body);
-            log.push(LogEntry {
-                seq,
-                sender: Some(user(session)),
-                id,
-                body,
-            });
+            log.push(LogEntry { seq, sender: Some(user(session)), id, body });
         }
     }
 
     fn acknowledge(&mut self, session: usize) {
         let client = &mut self.clients[session];
-        let Some(Sending {
-            conversation: number,
-            id,
-            stored: Some(seq),
-            ..
-        }) = client.outbox.first().copied()
+        let Some(Sending { conversation: number, id, stored: Some(seq), .. }) =
+            client.outbox.first().copied()
         else {
             return;
         };
@@ -253,10 +224,7 @@ impl World {
         let client = &self.clients[session];
         let seq = client.position[number] + 1;
         let visible = session != LEAVER || seq <= self.last_visible[number];
-        let Some(entry) = self.logs[number]
-            .get(seq as usize - 1)
-            .copied()
-            .filter(|_| visible)
+        let Some(entry) = self.logs[number].get(seq as usize - 1).copied().filter(|_| visible)
         else {
             return;
         };
@@ -312,12 +280,7 @@ impl World {
     fn notice(&mut self, number: usize) -> u64 {
         let (id, log) = (self.fresh_id(), &mut self.logs[number]);
         let seq = log.len() as u64 + 1;
-        log.push(LogEntry {
-            seq,
-            sender: None,
-            id,
-            body: Body::of(b"membership"),
-        });
+        log.push(LogEntry { seq, sender: None, id, body: Body::of(b"membership") });
         seq
     }
 
@@ -325,25 +288,11 @@ impl World {
         for number in 0..CONVERSATIONS {
             let seq = self.notice(number);
             let (session, conversation) = (LATE as u64, conversation(number));
-            self.push(What::Join {
-                user: user(LATE),
-                conversation,
-                seq,
-            });
-            self.push(What::Resume {
-                session,
-                conversation,
-                from: 0,
-            });
+            self.push(What::Join { user: user(LATE), conversation, seq });
+            self.push(What::Resume { session, conversation, from: 0 });
             if seq > 1 {
                 let reason = GapReason::NotMember;
-                self.push(What::Gap {
-                    session,
-                    conversation,
-                    from: 1,
-                    to: seq - 1,
-                    reason,
-                });
+                self.push(What::Gap { session, conversation, from: 1, to: seq - 1, reason });
             }
             self.clients[LATE].position[number] = seq - 1;
         }
@@ -358,11 +307,7 @@ impl World {
         for number in 0..CONVERSATIONS {
             let seq = self.notice(number);
             self.last_visible[number] = seq;
-            self.push(What::Leave {
-                user: user(LEAVER),
-                conversation: conversation(number),
-                seq,
-            });
+            self.push(What::Leave { user: user(LEAVER), conversation: conversation(number), seq });
         }
     }
 
@@ -377,10 +322,7 @@ impl World {
                 self.store(session);
             }
         }
-        self.push(What::Fault {
-            kind: FaultKind::Kill,
-            detail: "gateway 1".to_owned(),
-        });
+        self.push(What::Fault { kind: FaultKind::Kill, detail: "gateway 1".to_owned() });
         self.push(What::Heal);
         for session in 0..SESSIONS {
             let attached = session != LATE || self.late_joined;
@@ -419,22 +361,9 @@ impl World {
 }
 
 fn delivery(session: usize, number: usize, entry: LogEntry, way: Way) -> What {
-    let LogEntry {
-        seq,
-        sender,
-        id,
-        body,
-    } = entry;
+    let LogEntry { seq, sender, id, body } = entry;
     let conversation = conversation(number);
-    What::Deliver {
-        session: session as u64,
-        conversation,
-        seq,
-        sender,
-        id,
-        body,
-        way,
-    }
+    What::Deliver { session: session as u64, conversation, seq, sender, id, body, way }
 }
 
 /// The history of some events.

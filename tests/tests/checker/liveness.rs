@@ -25,13 +25,7 @@ fn an_entry_that_reaches_someone_online_too_late_is_caught() {
 #[test]
 fn a_fault_that_is_never_healed_is_caught() {
     caught(Check::Liveness, &[], |events| {
-        push(
-            events,
-            What::Fault {
-                kind: FaultKind::Cut,
-                detail: String::new(),
-            },
-        );
+        push(events, What::Fault { kind: FaultKind::Cut, detail: String::new() });
     });
 }
 
@@ -59,9 +53,7 @@ fn someone_who_signed_out_need_not_catch_up() {
 #[test]
 fn a_run_that_lacks_what_it_was_for_is_not_green() {
     let is_preview = |what: &What| matches!(what, What::Preview { .. });
-    caught(Check::NonVacuity, &[], |events| {
-        events.retain(|event| !is_preview(&event.what))
-    });
+    caught(Check::NonVacuity, &[], |events| events.retain(|event| !is_preview(&event.what)));
     let raised: [fn(&mut Expectations); 7] = [
         |e| e.acks_min = 100_000,
         |e| e.delivers_min = 100_000,
@@ -74,12 +66,7 @@ fn a_run_that_lacks_what_it_was_for_is_not_green() {
     for raise in raised {
         let mut expectations = expectations();
         raise(&mut expectations);
-        assert_found(
-            &check(&history(good(1)), &expectations),
-            Check::NonVacuity,
-            &[],
-            1,
-        );
+        assert_found(&check(&history(good(1)), &expectations), Check::NonVacuity, &[], 1);
     }
     let empty = check(&History::default(), &Expectations::default());
     assert_found(&empty, Check::NonVacuity, &[], 0);
@@ -88,17 +75,12 @@ fn a_run_that_lacks_what_it_was_for_is_not_green() {
 #[test]
 fn an_unread_log_or_a_full_recorder_makes_a_run_void() {
     let is_log = |what: &What| matches!(what, What::FinalLog { .. });
-    caught(Check::NonVacuity, &[], |events| {
-        events.retain(|event| !is_log(&event.what))
-    });
+    caught(Check::NonVacuity, &[], |events| events.retain(|event| !is_log(&event.what)));
     let recorder = Recorder::new(1, 2);
     (0..5).for_each(|at| recorder.record_at(at, What::Heal));
     assert_eq!(recorder.missing(), 3);
     let verdict = check(&recorder.history(), &Expectations::default());
-    assert!(
-        verdict.to_string().contains("could not record 3 events"),
-        "{verdict}"
-    );
+    assert!(verdict.to_string().contains("could not record 3 events"), "{verdict}");
 }
 
 #[test]

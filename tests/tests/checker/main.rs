@@ -27,10 +27,7 @@ fn good_histories_are_green() {
     for seed in 1..200 {
         let verdict = check(&history(good(seed)), &expectations());
         assert!(verdict.is_green(), "seed {seed}: {verdict}");
-        assert!(
-            verdict.counts.unknown > 0 && verdict.counts.refused > 0,
-            "seed {seed}: {verdict}"
-        );
+        assert!(verdict.counts.unknown > 0 && verdict.counts.refused > 0, "seed {seed}: {verdict}");
     }
 }
 
@@ -42,37 +39,21 @@ fn caught(expected: Check, companions: &[Check], mutate: impl Fn(&mut Vec<Event>
         let before = events.clone();
         mutate(&mut events);
         assert_ne!(events, before, "seed {seed}: the mutation changed nothing");
-        assert_found(
-            &check(&history(events), &expectations()),
-            expected,
-            companions,
-            seed,
-        );
+        assert_found(&check(&history(events), &expectations()), expected, companions, seed);
     }
 }
 
 fn assert_found(verdict: &Verdict, expected: Check, companions: &[Check], seed: u64) {
-    assert!(
-        verdict.total(expected) > 0,
-        "seed {seed}: no {expected:?} in {verdict}"
-    );
+    assert!(verdict.total(expected) > 0, "seed {seed}: no {expected:?} in {verdict}");
     let found: BTreeSet<Check> = verdict.totals.keys().copied().collect();
-    let others: Vec<_> = found
-        .iter()
-        .filter(|c| **c != expected && !companions.contains(c))
-        .collect();
-    assert!(
-        others.is_empty(),
-        "seed {seed}: {others:?} beside {expected:?} in {verdict}"
-    );
+    let others: Vec<_> =
+        found.iter().filter(|c| **c != expected && !companions.contains(c)).collect();
+    assert!(others.is_empty(), "seed {seed}: {others:?} beside {expected:?} in {verdict}");
 }
 
 fn log(events: &mut [Event]) -> &mut Vec<LogEntry> {
     let logs = events.iter_mut().find_map(|event| match &mut event.what {
-        What::FinalLog {
-            conversation: c,
-            entries,
-        } if *c == conversation(FIRST) => Some(entries),
+        What::FinalLog { conversation: c, entries } if *c == conversation(FIRST) => Some(entries),
         _ => None,
     });
     logs.unwrap()
@@ -81,24 +62,15 @@ fn log(events: &mut [Event]) -> &mut Vec<LogEntry> {
 fn append(events: &mut [Event], id: MessageId, body: Body) {
     let log = log(events);
     let seq = log.len() as u64 + 1;
-    log.push(LogEntry {
-        seq,
-        sender: Some(user(0)),
-        id,
-        body,
-    });
+    log.push(LogEntry { seq, sender: Some(user(0)), id, body });
 }
 
 /// The messages of user 1 in the first conversation: id, body, and whether it was acknowledged.
 fn sent(events: &[Event]) -> Vec<(MessageId, Body, bool)> {
     let sends = events.iter().filter_map(|event| match event.what {
-        What::InvokeSend {
-            sender,
-            conversation: c,
-            id,
-            body,
-            ..
-        } if sender == user(0) && c == conversation(FIRST) => {
+        What::InvokeSend { sender, conversation: c, id, body, .. }
+            if sender == user(0) && c == conversation(FIRST) =>
+        {
             Some((id, body, acked(events, id).is_some()))
         }
         _ => None,
@@ -119,16 +91,10 @@ fn deliveries(events: &[Event], wanted: u64) -> Vec<usize> {
         matches!(what, What::Deliver { session, conversation: c, way: Way::Live, .. }
             if *session == wanted && *c == conversation(FIRST))
     };
-    (0..events.len())
-        .filter(|at| is(&events[*at].what))
-        .collect()
+    (0..events.len()).filter(|at| is(&events[*at].what)).collect()
 }
 
 fn push(events: &mut Vec<Event>, what: What) {
     let at_us = events.last().unwrap().at_us + 1;
-    events.push(Event {
-        at_us,
-        process: 1,
-        what,
-    });
+    events.push(Event { at_us, process: 1, what });
 }

@@ -10,14 +10,10 @@ fn json_lines_carry_a_history_and_several_files_merge_by_time() {
     let whole = history(good(3));
     let mut files = [Vec::new(), Vec::new()];
     for (at, event) in whole.events().iter().enumerate() {
-        History::new(vec![event.clone()])
-            .write_jsonl(&mut files[at % 2])
-            .unwrap();
+        History::new(vec![event.clone()]).write_jsonl(&mut files[at % 2]).unwrap();
     }
     files[1].extend_from_slice(b"{\"at_us\":12,\"proc");
-    let parts = files
-        .iter()
-        .map(|file| History::read_jsonl(file.as_slice()).unwrap());
+    let parts = files.iter().map(|file| History::read_jsonl(file.as_slice()).unwrap());
     assert_eq!(History::merge(parts).events(), whole.events());
     assert!(History::read_jsonl(&b"no event\n"[..]).is_err());
 }
