@@ -170,6 +170,7 @@ impl Client {
             writers: watch::Sender::new(0),
             timer: Notify::new(),
             refresh: Notify::new(),
+            busy: Notify::new(),
             dial_now: Notify::new(),
             outbox_empty: Notify::new(),
             requests: shared::new_requests(),
@@ -273,6 +274,9 @@ impl Client {
             });
         }
         conversation.outbox.push(message);
+        if state.outbox_len == 0 {
+            shared.busy.notify_one();
+        }
         state.outbox_len += 1;
         state.outbox_bytes += bytes;
         shared.ensure_stream(&mut state, to.id, Instant::now());

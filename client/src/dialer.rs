@@ -106,6 +106,7 @@ struct Inner {
     endpoint: Option<quinn::Endpoint>,
     config: quinn::ClientConfig,
     dial_timeout: Duration,
+    keep_alive: Option<Duration>,
 }
 
 impl Dialer {
@@ -131,6 +132,7 @@ impl Dialer {
                 endpoint: options.endpoint,
                 config,
                 dial_timeout: options.dial_timeout,
+                keep_alive: options.transport.keep_alive,
             }),
         })
     }
@@ -163,6 +165,10 @@ impl Dialer {
                 .map(Secret::new)
                 .map_err(|_| ClientError::Protocol("a secret of another size".to_owned()))?,
         })
+    }
+
+    pub(crate) fn keep_alive(&self) -> Option<Duration> {
+        self.inner.keep_alive
     }
 
     async fn addresses(&self) -> Result<Vec<SocketAddr>, ClientError> {

@@ -29,6 +29,7 @@ mod state;
 mod stream;
 mod timeline;
 mod tls;
+mod watch;
 
 pub use body::{BODY_BYTES_MAX, Undecodable};
 pub use client::{Client, Events, Stats};

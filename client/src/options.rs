@@ -45,6 +45,9 @@ pub struct ClientOptions {
     pub fill_max: u64,
     /// How long a request may take, waiting for a connection included.
     pub request_timeout: Duration,
+    /// How long the server may be silent while something has no answer; then the client dials
+    /// anew instead of waiting for QUIC's idle timeout.
+    pub silence_max: Duration,
     /// The shortest wait between two dials.
     pub backoff_min: Duration,
     /// The longest wait between two dials.
@@ -70,6 +73,7 @@ impl ClientOptions {
             compress: true,
             fill_max: 1_000,
             request_timeout: Duration::from_secs(10),
+            silence_max: Duration::from_secs(3),
             backoff_min: Duration::from_millis(100),
             backoff_max: Duration::from_secs(15),
             agent: concat!("petrel-client/", env!("CARGO_PKG_VERSION")).to_owned(),

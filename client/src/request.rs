@@ -202,6 +202,7 @@ impl Shared {
                     tokio::time::sleep(RETRY_MIN).await;
                     continue;
                 };
+                self.busy.notify_one();
                 let mut answer = A::default();
                 let each = |frame, what| take(&mut answer, frame, what);
                 match exchange(&connection, request.clone(), each).await {

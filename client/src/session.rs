@@ -22,6 +22,7 @@ use crate::request;
 use crate::shared::{Phase, Shared};
 use crate::state::unix_ms;
 use crate::stream;
+use crate::watch;
 
 /// Receipts in one Hello, at the most (the protocol's limit).
 const HELLO_RECEIPTS_MAX: usize = 256;
@@ -286,6 +287,7 @@ impl Session {
             () = accept_streams(&shared, connection) => lost(connection).await,
             ended = self.refresh(connection, hello, answered) => ended,
             () = keep_time(&shared) => lost(connection).await,
+            () = watch::until_dead(&shared, connection) => again("the server is silent".to_owned()),
         };
         match (&ended.next, connection.close_reason()) {
             // The connection's own reason says more than what became of one stream.

@@ -47,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) timer: Notify,
     /// A new token is needed.
     pub(crate) refresh: Notify,
+    /// Something waits for an answer where nothing did.
+    pub(crate) busy: Notify,
     /// Dial now.
     pub(crate) dial_now: Notify,
     pub(crate) outbox_empty: Notify,
@@ -294,6 +296,11 @@ impl Shared {
                 self.timer.notify_one();
             }
         }
+    }
+
+    /// Whether a message or a request waits for an answer.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.requests.available_permits() < REQUESTS_MAX || self.state.lock().outbox_len > 0
     }
 
     /// When the next planned look is due.
