@@ -21,6 +21,7 @@ async fn two_people_find_each_other_and_talk(stage: Stage) -> Result<()> {
     bob.has(pair.id, 1).await?;
     assert_eq!(bob.say(&bob.with(&alice), "hello yourself").await?, 2);
     alice.has(pair.id, 2).await?;
+    bob.has(pair.id, 2).await?;
     for person in [&alice, &bob] {
         assert_eq!(person.seen(|s| s.texts(pair.id)), ["hello", "hello yourself"]);
         assert_eq!(person.seen(|s| s.seqs(pair.id)), [1, 2]);
