@@ -185,34 +185,42 @@ impl Session {
                 self.log_in(connection).await?
             }
         };
+        let receipts = self.shared.state.lock().take_receipts(HELLO_RECEIPTS_MAX);
+        let refusal = match self.say_hello(connection, token, &receipts).await? {
+            Ok(signed_in) => return Ok(signed_in),
+            Err(refusal) => refusal,
+        };
+        if !matches!(refusal.code, Code::Reauthenticate | Code::TokenInvalid) {
+            return Err(request::refused(refusal));
+        }
+        self.token = None;
+        if tried {
+            return Err(request::refused(refusal));
+        }
+        let token = self.log_in(connection).await?;
+        self.say_hello(connection, token, &receipts).await?.map_err(request::refused)
+    }
+
+    /// One Hello, on a stream of its own.
+    async fn say_hello(
+        &self,
+        connection: &Connection,
+        token: String,
+        receipts: &[(ConversationId, u64, u64)],
+    ) -> Result<Result<(FrameSource, SendStream), incoming::Refusal>, ClientError> {
         let (mut hello, recv) = connection
             .open_bi()
             .await
             .map_err(|error| ClientError::Connection(error.to_string()))?;
         let mut control = FrameSource::new(recv);
-        let receipts = self.shared.state.lock().take_receipts(HELLO_RECEIPTS_MAX);
-        self.write_hello(&mut hello, token, &receipts).await?;
-        loop {
-            match control.next().await? {
-                (_, What::Welcome(welcome)) => {
-                    self.welcome(connection, &welcome)?;
-                    return Ok((control, hello));
-                }
-                (_, What::Refusal(said)) => {
-                    let refusal = incoming::refusal(said);
-                    let stale = matches!(refusal.code, Code::Reauthenticate | Code::TokenInvalid);
-                    self.token = None;
-                    if !stale || tried {
-                        return Err(request::refused(refusal));
-                    }
-                    tried = true;
-                    let token = self.log_in(connection).await?;
-                    self.write_hello(&mut hello, token, &receipts).await?;
-                }
-                _ => {
-                    return Err(ClientError::Protocol("something other than a Welcome".to_owned()));
-                }
+        self.write_hello(&mut hello, token, receipts).await?;
+        match control.next().await? {
+            (_, What::Welcome(welcome)) => {
+                self.welcome(connection, &welcome)?;
+                Ok(Ok((control, hello)))
             }
+            (_, What::Refusal(said)) => Ok(Err(incoming::refusal(said))),
+            _ => Err(ClientError::Protocol("something other than a Welcome".to_owned())),
         }
     }
 

@@ -104,10 +104,12 @@ async fn a_token_that_is_refused_is_replaced_on_the_same_connection() {
         let mut control = Stream::accept(&connection).await;
         assert!(matches!(control.next().await.1, What::Hello(hello) if hello.token == "stale"));
         control.refuse(0, 61, 0).await;
+        control.finish();
         let mut login = Stream::accept(&connection).await;
         assert!(matches!(login.next().await.1, What::Login(_)));
         login.say(token("fresh")).await;
         login.finish();
+        let mut control = Stream::accept(&connection).await;
         assert!(matches!(control.next().await.1, What::Hello(hello) if hello.token == "fresh"));
         control.say(welcome()).await;
         client.online().await.unwrap();
