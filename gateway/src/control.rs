@@ -23,6 +23,19 @@ use crate::{clock, dispatch, metrics, session_writer, translate};
 /// Bytes of the client's name for itself, at the most.
 const AGENT_BYTES_MAX: usize = 64;
 
+/// Takes the session out of the table when the control stream ends, however it ends.
+struct SignedIn<'a> {
+    gateway: &'a Gateway,
+    session: &'a Arc<Session>,
+}
+
+impl Drop for SignedIn<'_> {
+    fn drop(&mut self) {
+        self.gateway.sessions.remove(self.session);
+        self.session.queue().end(Code::Ok);
+    }
+}
+
 /// Serves the control stream from its Hello on, until it or the connection ends.
 pub(crate) async fn run(
     context: Arc<Context>,
@@ -41,8 +54,9 @@ pub(crate) async fn run(
     };
     metrics::sign_in(None);
     let gateway = &context.gateway;
+    let _signed_in = SignedIn { gateway, session: &session };
     if send.write_chunk(welcome(gateway, &session, &hello)).await.is_err() {
-        return gateway.sessions.remove(&session);
+        return;
     }
     tracing::debug!(session = %session.id(), user = %session.user(), "signed in");
     let writer = session_writer::run(Arc::clone(gateway), Arc::clone(&session), send);
@@ -54,7 +68,6 @@ pub(crate) async fn run(
     spawn_receipts(gateway, &session, hello.receipts);
     incoming.set_max(limits::UNAUTHENTICATED_FRAME_BYTES_MAX);
     let code = read(gateway, &session, &mut incoming).await;
-    gateway.sessions.remove(&session);
     session.queue().end(code);
     writing.await.ok();
 }

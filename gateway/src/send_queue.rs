@@ -367,6 +367,22 @@ impl SendQueue {
         }
     }
 
+    /// The client has finished its side of a stream: ours ends too once all is written, unless
+    /// there is more to say meanwhile.
+    pub(crate) fn finish(&self, conversation: ConversationId, generation: u64) {
+        let mut state = self.state.lock();
+        if let Some(slot) = state.slots.get_mut(&conversation)
+            && slot.generation == generation
+            && slot.mode == Mode::Live
+            && slot.frames.is_empty()
+        {
+            slot.finish = true;
+            state.mark(conversation);
+            drop(state);
+            self.writer.wake();
+        }
+    }
+
     /// Notes that something moved on a conversation's stream.
     pub(crate) fn touch(&self, conversation: ConversationId, generation: u64, now_s: u32) {
         if let Some(slot) = self.state.lock().slots.get_mut(&conversation)

@@ -257,7 +257,10 @@ async fn read_conversation(
                 refuse(Code::Overloaded, "too many large frames are incomplete".to_owned());
                 return incoming.stop(Code::Overloaded);
             }
-            Err(End::Finished | End::Gone) => return,
+            Err(End::Finished) => {
+                return reader.session.queue().finish(reader.cell.id(), generation);
+            }
+            Err(End::Gone) => return,
         }
         reader.session.queue().touch(reader.cell.id(), generation, clock::coarse_s());
     }

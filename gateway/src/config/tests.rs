@@ -33,6 +33,7 @@ fn errors_name_the_place_the_key_and_the_range() {
         ),
         ("[gateway]\nlisten = \"somewhere\"", &["petrel.toml:2", "gateway.listen"]),
         ("[gateway\n", &["petrel.toml:1"]),
+        ("[gateway]\nsend_queue = 65536", &["gateway.send_queue", "is not allowed", "KiB"]),
         ("[gateway]\nsend_queue = \"1KiB\"", &["gateway.send_queue", "65536 to"]),
     ] {
         let error = load(text, &[]).unwrap_err();
