@@ -1,6 +1,7 @@
 //! What Petrel's tests share: gateways as real processes with recorded clients
-//! ([`cluster`]), and the history checker, which judges a run from the outside, by what
+//! ([`cluster`]), faults and traffic ([`fault`]), and the history checker, which judges a run from the outside, by what
 //! clients and the fault injector recorded.
 
 pub mod checker;
 pub mod cluster;
+pub mod fault;

@@ -47,7 +47,7 @@ impl<const MIN: u64, const MAX: u64> Span<MIN, MAX> {
 
 impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Span<MIN, MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = toml::Value::deserialize(deserializer)?.to_string().replace('"', "");
+        let text = Value::deserialize(deserializer)?.to_string().replace('"', "");
         let units = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
         match with_unit(&text, &units) {
             Some(ms) if (MIN..=MAX).contains(&ms) => Ok(Self(ms)),
@@ -64,7 +64,7 @@ pub struct ByteSize<const MIN: u64, const MAX: u64>(pub u64);
 
 impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for ByteSize<MIN, MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = toml::Value::deserialize(deserializer)?.to_string().replace('"', "");
+        let text = Value::deserialize(deserializer)?.to_string().replace('"', "");
         let units = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("B", 1)];
         match with_unit(&text, &units) {
             Some(bytes) if (MIN..=MAX).contains(&bytes) => Ok(Self(bytes)),

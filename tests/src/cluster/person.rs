@@ -310,6 +310,12 @@ impl Person {
         self.identity.user
     }
 
+    /// Its number in the record.
+    #[must_use]
+    pub fn session(&self) -> u64 {
+        self.watcher.session
+    }
+
     /// The conversation with another user.
     #[must_use]
     pub fn with(&self, peer: &Self) -> ConversationRef {
