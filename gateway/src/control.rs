@@ -41,7 +41,7 @@ pub(crate) async fn run(
     context: Arc<Context>,
     mut send: SendStream,
     mut incoming: Incoming,
-    hello: wire::Hello,
+    mut hello: wire::Hello,
 ) {
     let session = match sign_in(&context, &hello) {
         Ok(session) => session,
@@ -55,7 +55,11 @@ pub(crate) async fn run(
     metrics::sign_in(None);
     let gateway = &context.gateway;
     let _signed_in = SignedIn { gateway, session: &session };
-    if send.write_chunk(welcome(gateway, &session, &hello)).await.is_err() {
+    let welcome = welcome(gateway, &session, &hello);
+    spawn_receipts(gateway, &session, std::mem::take(&mut hello.receipts));
+    // The session lives long; what is left of its Hello must not.
+    drop(hello);
+    if send.write_chunk(welcome).await.is_err() {
         return;
     }
     tracing::debug!(session = %session.id(), user = %session.user(), "signed in");
@@ -65,7 +69,6 @@ pub(crate) async fn run(
     if context.session.set(Arc::clone(&session)).is_err() {
         session.queue().end(Code::ProtocolViolation);
     }
-    spawn_receipts(gateway, &session, hello.receipts);
     incoming.set_max(limits::UNAUTHENTICATED_FRAME_BYTES_MAX);
     let code = read(gateway, &session, &mut incoming).await;
     session.queue().end(code);

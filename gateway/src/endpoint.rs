@@ -10,6 +10,7 @@ use parking_lot::RwLock;
 use petrel_proto::version::ALPN;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{EndpointConfig, ServerConfig, TokioRuntime, TransportConfig, VarInt};
+use quinn_proto::HashedConnectionIdGenerator;
 use rustls::server::{
     ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerSessionMemoryCache,
 };
@@ -73,7 +74,11 @@ pub(crate) fn open(
     let listen = config.gateway.listen;
     let socket = socket(listen)
         .with_context(|| format!("gateway.listen: cannot use UDP address {listen}"))?;
-    let mut endpoint = EndpointConfig::default();
+    let keys = keys::reset_keys(&config.data_dir.0, listen)?;
+    let mut endpoint = EndpointConfig::new(Arc::new(keys.resets));
+    // Ids that we can tell from others' after a restart too: only those are answered by a reset.
+    let ids = keys.ids;
+    endpoint.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids)));
     endpoint.supported_versions(vec![1]);
     quinn::Endpoint::new(
         endpoint,

@@ -3,11 +3,13 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use aws_lc_rs::hmac;
 use rustls::crypto::CryptoProvider;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
@@ -116,6 +118,38 @@ pub(crate) fn token_key_pem(configured: Option<&Path>, dir: &Path) -> Result<Str
     fs::read_to_string(&path).with_context(|| format!("auth.key: cannot read {}", path.display()))
 }
 
+/// What makes a gateway that was started again on the same address tell its former clients at
+/// once (by a stateless reset) that it does not know them any more.
+pub(crate) struct ResetKeys {
+    /// Authenticates resets.
+    pub resets: hmac::Key,
+    /// Marks our connection ids.
+    pub ids: u64,
+}
+
+/// Reads the secret of resets; makes it at the first start. Gateways that share a data
+/// directory have keys of their own, by their address: a reset of one means nothing at another.
+///
+/// # Errors
+/// If it can neither be read nor made.
+pub(crate) fn reset_keys(dir: &Path, listen: SocketAddr) -> Result<ResetKeys> {
+    let path = dir.join("reset.key");
+    if !path.exists() {
+        let mut secret = [0; 32];
+        aws_lc_rs::rand::fill(&mut secret)
+            .map_err(|_| anyhow::anyhow!("cannot make a key for resets"))?;
+        write_private(&path, hex(&secret).as_bytes())?;
+    }
+    let secret =
+        fs::read(&path).with_context(|| format!("data_dir: cannot read {}", path.display()))?;
+    let secret = hmac::Key::new(hmac::HMAC_SHA256, &secret);
+    let derived = |purpose: &str| hmac::sign(&secret, format!("{purpose} {listen}").as_bytes());
+    let ids = derived("connection ids");
+    let ids = ids.as_ref().iter().take(8).fold(0, |key, byte| key << 8 | u64::from(*byte));
+    let resets = hmac::Key::new(hmac::HMAC_SHA256, derived("resets").as_ref());
+    Ok(ResetKeys { resets, ids })
+}
+
 /// Writes a file that only we may read, whole or not at all.
 fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
     let write = || -> io::Result<()> {
@@ -161,6 +195,20 @@ mod tests {
             let mode = fs::metadata(dir.path().join(name)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{name}");
         }
+    }
+
+    #[test]
+    fn keys_of_resets_are_kept_and_differ_by_address() {
+        let dir = tempfile::tempdir().unwrap();
+        let keys = |port| {
+            let keys = reset_keys(dir.path(), SocketAddr::from(([127, 0, 0, 1], port))).unwrap();
+            (hmac::sign(&keys.resets, b"id").as_ref().to_vec(), keys.ids)
+        };
+        assert_eq!(keys(4433), keys(4433));
+        assert_ne!(keys(4433).0, keys(4434).0);
+        assert_ne!(keys(4433).1, keys(4434).1);
+        let mode = fs::metadata(dir.path().join("reset.key")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
     }
 
     #[test]

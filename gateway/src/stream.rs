@@ -74,7 +74,13 @@ impl Incoming {
         let mut room = None;
         loop {
             match self.reader.next(&mut self.chunk) {
-                Ok(Some(payload)) => return frame::decode(payload).map_err(End::Broken),
+                Ok(Some(payload)) => {
+                    if self.chunk.is_empty() {
+                        // Even an empty rest would keep the whole datagram in memory.
+                        self.chunk = Bytes::new();
+                    }
+                    return frame::decode(payload).map_err(End::Broken);
+                }
                 Ok(None) => {}
                 Err(error) => return Err(End::Broken(error)),
             }
