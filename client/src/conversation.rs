@@ -13,11 +13,11 @@ use tokio::sync::{Notify, oneshot};
 use crate::backoff::jittered;
 use crate::cursor::{Cursor, CursorTrail};
 use crate::error::SendOutcomeError;
-use crate::event::{Acked, Entry, Event};
+use crate::event::{Acked, Entry, Event, Receipt};
 use crate::id::{ConversationId, MessageId, UserId};
 use crate::incoming::{Attach, Incoming};
 use crate::outbox::{Outbox, Pause};
-use crate::receipt::OwnReceipts;
+use crate::receipt::{MemberReceipts, OwnReceipts};
 use crate::timeline::Timeline;
 
 /// Who waits for a message's place.
@@ -89,6 +89,7 @@ pub(crate) struct Conversation {
     /// No stream is opened before.
     pub(crate) reopen_at: Option<Instant>,
     pub(crate) receipts: OwnReceipts,
+    member_receipts: MemberReceipts,
     /// The newest entry that the application has dealt with.
     pub(crate) handled: Option<Cursor>,
     /// When something was last written or read here.
@@ -118,6 +119,7 @@ impl Conversation {
             planned: None,
             reopen_at: None,
             receipts: OwnReceipts::default(),
+            member_receipts: MemberReceipts::default(),
             used: now,
             filling: None,
             fills: 0,
@@ -176,9 +178,7 @@ impl Conversation {
             // What it refuses goes again on the newer stream.
             Incoming::Refusal { .. } => {}
             Incoming::Preview(preview) => self.take_preview(preview, fx),
-            Incoming::Receipts(members) => {
-                fx.events.push(Event::Receipts { conversation: self.id, members })
-            }
+            Incoming::Receipts(members) => self.take_receipts(members, fx),
             Incoming::Attach(attach) => self.take_attach(attach, current, fx),
             Incoming::Gap { from, to, reason } => self.take_gap(from, to, reason, cx, fx),
             Incoming::Reset { to } => self.take_reset(generation, to, fx),
@@ -204,8 +204,13 @@ impl Conversation {
                 peer: self.peer,
             });
         }
-        if !attach.receipts.is_empty() {
-            fx.events.push(Event::Receipts { conversation: self.id, members: attach.receipts });
+        self.take_receipts(attach.receipts, fx);
+    }
+
+    fn take_receipts(&mut self, said: Vec<Receipt>, fx: &mut Effects) {
+        let members = self.member_receipts.raise(said);
+        if !members.is_empty() {
+            fx.events.push(Event::Receipts { conversation: self.id, members });
         }
     }
 

@@ -1,6 +1,12 @@
-//! The client's own receipts of one conversation: gathered, sent together. Pure.
+//! Receipts of one conversation: the client's own, gathered and sent together; the members',
+//! which never run back. Pure.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::{Duration, Instant};
+
+use crate::event::Receipt;
+use crate::id::UserId;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 struct Cursors {
@@ -120,6 +126,42 @@ impl OwnReceipts {
     }
 }
 
+/// Members whose receipts are remembered, at the most; others' are passed on as they come.
+const MEMBERS_MAX: usize = 1_024;
+
+/// What is known of the members' receipts. They only rise: a gateway that was killed, or
+/// another one, may know older ones than the application was shown.
+#[derive(Debug, Default)]
+pub(crate) struct MemberReceipts(BTreeMap<UserId, Cursors>);
+
+impl MemberReceipts {
+    /// Takes what was said; gives those that moved, none of them back.
+    pub(crate) fn raise(&mut self, mut said: Vec<Receipt>) -> Vec<Receipt> {
+        said.retain_mut(|receipt| {
+            let room = self.0.len() < MEMBERS_MAX;
+            let known = match self.0.entry(receipt.user) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) if room => new.insert(Cursors::default()),
+                Entry::Vacant(_) => return true,
+            };
+            let before = *known;
+            known.delivered = known.delivered.max(receipt.delivered);
+            known.read = known.read.max(receipt.read);
+            (receipt.delivered, receipt.read) = (known.delivered, known.read);
+            *known != before
+        });
+        said
+    }
+
+    /// The history above `to` is gone.
+    pub(crate) fn clamp(&mut self, to: u64) {
+        for known in self.0.values_mut() {
+            known.delivered = known.delivered.min(to);
+            known.read = known.read.min(to);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,5 +205,17 @@ mod tests {
         assert!(!own.is_in_doubt());
         own.clamp(1);
         assert_eq!(own.current(), (1, 0));
+    }
+
+    #[test]
+    fn members_receipts_never_run_back_but_for_a_reset() {
+        let of = |user: u8, delivered, read| Receipt { user: UserId([user; 16]), delivered, read };
+        let mut members = MemberReceipts::default();
+        assert_eq!(members.raise(vec![of(1, 5, 2), of(2, 0, 0)]), [of(1, 5, 2)]);
+        assert_eq!(members.raise(vec![of(1, 4, 3)]), [of(1, 5, 3)]);
+        assert_eq!(members.raise(vec![of(1, 4, 1)]), []);
+        members.clamp(4);
+        assert_eq!(members.raise(vec![of(1, 3, 1)]), []);
+        assert_eq!(members.raise(vec![of(1, 5, 3)]), [of(1, 5, 3)]);
     }
 }

@@ -154,6 +154,7 @@ impl Conversation {
         self.hole_since = None;
         self.reset_generation = generation;
         self.receipts.clamp(to);
+        self.member_receipts.clamp(to);
         self.timeline.reset(to);
         self.handled = self.timeline.trail().newest();
         fx.events.push(Event::Reset { conversation: self.id, to });
