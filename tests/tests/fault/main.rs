@@ -11,4 +11,6 @@
 mod commit_reply_lost;
 mod database_restart;
 mod database_stall;
+mod gateway_kill;
+mod gateway_pause;
 mod locked_database;
