@@ -17,6 +17,10 @@ pub(super) fn run(config: Config) -> Result<()> {
 async fn serve(config: Config) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen to signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen to signals")?;
+    // A write beyond the limit of a file's size (RLIMIT_FSIZE) is then an error, as on a full
+    // disk; unheard, the signal would end the process.
+    let _file_size =
+        signal(SignalKind::from_raw(libc::SIGXFSZ)).context("cannot listen to signals")?;
     let server = Server::start(config).await?;
     announce(&server).context("cannot write to standard output")?;
     let failed = tokio::select! {

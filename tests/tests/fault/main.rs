@@ -11,6 +11,7 @@
 mod commit_reply_lost;
 mod database_restart;
 mod database_stall;
+mod full_disk;
 mod gateway_kill;
 mod gateway_pause;
 mod locked_database;
