@@ -173,6 +173,10 @@ fn describe() {
         ),
         ("petrel_gateway_sends_joined_total", "Sends that joined the same message on its way."),
         ("petrel_gateway_hints_total", "Hints given for want of stream credit."),
+        (
+            "petrel_gateway_send_queue_overflows_total",
+            "Times that a stream fell behind because its session's queue was full.",
+        ),
         ("petrel_gateway_receipts_overflows_total", "Receipts that found the waiting table full."),
         ("petrel_gateway_receipts_lost_total", "Receipts that the store did not take."),
         ("petrel_gateway_refusals_total", "Refusals sent, by code."),

@@ -204,6 +204,20 @@ impl SendQueue {
         }
     }
 
+    /// Puts in a stream's last frame: it is finished once that is written. What comes
+    /// for the conversation afterwards opens another stream.
+    pub(crate) fn put_last(&self, conversation: ConversationId, generation: u64, frame: Bytes) {
+        let mut state = self.state.lock();
+        if state.slots.get(&conversation).is_some_and(|s| s.generation == generation) {
+            state.put(conversation, frame);
+            if let Some(slot) = state.slots.get_mut(&conversation) {
+                slot.finish = true;
+            }
+            drop(state);
+            self.writer.wake();
+        }
+    }
+
     /// Puts in a frame that may be left out (a preview, others' receipts): only into
     /// a live slot with room. With `attach`, a missing slot is made for it; its pushes start at `next`.
     pub(crate) fn put_ephemeral(

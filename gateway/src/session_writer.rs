@@ -214,6 +214,8 @@ impl Writer {
     /// Writes what is left as far as it goes without waiting, and closes the connection.
     async fn flush(&mut self, code: Code) {
         poll_fn(|cx| {
+            // Taking replaces what was taken together with the end, so that comes first.
+            self.control.add(std::mem::take(&mut self.taken.control));
             self.session.queue().poll_take(cx, &mut self.taken);
             self.control.add(std::mem::take(&mut self.taken.control));
             for slot in std::mem::take(&mut self.taken.slots) {

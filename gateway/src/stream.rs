@@ -242,6 +242,12 @@ async fn read_conversation(
         let queue = reader.session.queue();
         queue.put_beside(reader.cell.id(), generation, translate::refusal_of(code, text));
     };
+    let refuse_stream = |mut incoming: Incoming, code: Code, text: String| {
+        metrics::refused(code);
+        let queue = reader.session.queue();
+        queue.put_last(reader.cell.id(), generation, translate::refusal_of(code, text));
+        incoming.stop(code);
+    };
     loop {
         match incoming.next().await {
             Ok((frame, What::Send(send))) => reader.send(frame, &send).await,
@@ -251,17 +257,15 @@ async fn read_conversation(
                 }
             }
             Ok((_, what)) => {
-                refuse(Code::Unexpected, format!("{} has no place here", dispatch::name_of(&what)));
-                return incoming.stop(Code::Unexpected);
+                let text = format!("{} has no place here", dispatch::name_of(&what));
+                return refuse_stream(incoming, Code::Unexpected, text);
             }
             Err(End::Broken(error)) => {
-                let code = broken_code(&error);
-                refuse(code, error.to_string());
-                return incoming.stop(code);
+                return refuse_stream(incoming, broken_code(&error), error.to_string());
             }
             Err(End::NoRoom) => {
-                refuse(Code::Overloaded, "too many large frames are incomplete".to_owned());
-                return incoming.stop(Code::Overloaded);
+                let text = "too many large frames are incomplete".to_owned();
+                return refuse_stream(incoming, Code::Overloaded, text);
             }
             Err(End::Finished) => {
                 return reader.session.queue().finish(reader.cell.id(), generation);
@@ -357,10 +361,7 @@ impl Reader {
         }
         let budget = &self.gateway.budget;
         let (session, conversation) = (self.session.share(), self.cell.share());
-        let permit = match budget.try_permit(session, conversation, append.body.len()) {
-            Ok(permit) => permit,
-            Err(_) => budget.permit(session, conversation, append.body.len()).await?,
-        };
+        let permit = budget.permit(session, conversation, append.body.len()).await?;
         metrics::get().decode_to_permit.record(began.elapsed());
         let Ok(admission) = self.order.admit(number) else {
             return Ok(());
