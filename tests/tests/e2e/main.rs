@@ -1,5 +1,5 @@
 //! The end-to-end suite: gateways as real processes, clients over QUIC, each story on
-//! SQLite and on PostgreSQL, each run judged by the checker.
+//! SQLite and on PostgreSQL, runs judged by the checker.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -7,4 +7,18 @@
     reason = "a test says what it needs by failing"
 )]
 
+mod absence;
+mod bad_input;
+mod block;
+mod capacity;
+mod certificate;
+mod dedupe;
 mod first_chat;
+mod list;
+mod metrics;
+mod preview;
+mod receipt;
+mod slow_consumer;
+mod stop;
+mod stream;
+mod token;
