@@ -1,6 +1,7 @@
 //! The admin HTTP port: `/livez`, `/readyz`, `/metrics`. On loopback only.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -12,6 +13,10 @@ use serde::Serialize;
 
 use crate::gateway::Gateway;
 use crate::health::Health;
+
+/// A store that answers and has committed nothing for so long (a full disk, a read-only or
+/// hanging database) is not ready.
+const STALLED_MAX: Duration = Duration::from_secs(2);
 
 #[derive(Clone)]
 struct Admin {
@@ -38,16 +43,20 @@ struct Ready {
     ready: bool,
     draining: bool,
     storage: crate::health::StorageHealth,
+    /// For how long the oldest commit under way has not succeeded.
+    commit_under_way_ms: u64,
     connections: usize,
 }
 
 async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {
     let draining = admin.gateway.stopping.is_cancelled();
     let storage = admin.health.storage();
-    let ready = !draining && storage.reachable;
+    let stalled = admin.gateway.writers().stalled();
+    let ready = !draining && storage.reachable && stalled < STALLED_MAX;
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let connections = admin.gateway.doors.connections();
-    let answer = Ready { ready, draining, storage, connections };
+    let commit_under_way_ms = u64::try_from(stalled.as_millis()).unwrap_or(u64::MAX);
+    let answer = Ready { ready, draining, storage, commit_under_way_ms, connections };
     // These types always serialise.
     let body = serde_json::to_string(&answer).unwrap_or_default();
     (status, [(header::CONTENT_TYPE, "application/json")], body + "\n")

@@ -197,6 +197,7 @@ pub struct DrainReport {
 pub struct Writers<T> {
     inboxes: Vec<mpsc::Sender<Pending<T>>>,
     tasks: Mutex<Vec<JoinHandle<Result<usize, task::Broken>>>>,
+    under_way: Vec<task::CommitUnderWay>,
     budget: Budget,
     closing: CancellationToken,
     stop: CancellationToken,
@@ -219,10 +220,13 @@ impl<T: Send + Sync + 'static> Writers<T> {
         metrics.units_max.set(budget.capacity() as f64);
         let mut inboxes = Vec::new();
         let mut tasks = Vec::new();
+        let mut under_way = Vec::new();
         for number in 0..options.writers.max(1) {
             // A permit is at least one unit, so the whole budget fits into each.
             let (sender, receiver) = mpsc::channel(budget.capacity());
             inboxes.push(sender);
+            let commit = task::CommitUnderWay::default();
+            under_way.push(commit.clone());
             let task = task::Task {
                 number,
                 appender: appender(),
@@ -231,11 +235,13 @@ impl<T: Send + Sync + 'static> Writers<T> {
                 options: options.clone(),
                 metrics: metrics.clone(),
                 stop: stop.clone(),
+                under_way: commit,
             };
             let failed = task::FailureSignal::new(failed.clone());
             tasks.push(tracker.spawn(task.run(receiver, closing.clone(), failed)));
         }
-        Self { inboxes, tasks: Mutex::new(tasks), budget: budget.clone(), closing, stop, failed }
+        let tasks = Mutex::new(tasks);
+        Self { inboxes, tasks, under_way, budget: budget.clone(), closing, stop, failed }
     }
 
     /// Hands a message to its conversation's writer. Never waits: its permit is its room.
@@ -262,6 +268,12 @@ impl<T: Send + Sync + 'static> Writers<T> {
                 refused(pending, Rejection::Overloaded { what: CHANNEL })
             }
         }
+    }
+
+    /// For how long the oldest commit that has not succeeded yet has been under way, all its
+    /// tries together; zero if there is none.
+    pub fn stalled(&self) -> Duration {
+        self.under_way.iter().filter_map(task::CommitUnderWay::age).max().unwrap_or_default()
     }
 
     /// Ends once a writer has ended without having been asked to. The node

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use petrel_core::error::Rejection;
 use petrel_core::store::{Append, AppendOutcome, Appender, StoreError};
 use tokio::sync::mpsc;
@@ -52,6 +53,21 @@ pub(super) struct Task<C> {
     pub(super) options: WriterOptions,
     pub(super) metrics: Metrics,
     pub(super) stop: CancellationToken,
+    pub(super) under_way: CommitUnderWay,
+}
+
+/// Since when a writer's commit has been under way; for whoever asks how the store is.
+#[derive(Clone, Debug, Default)]
+pub(super) struct CommitUnderWay(Arc<Mutex<Option<Instant>>>);
+
+impl CommitUnderWay {
+    fn set(&self, since: Option<Instant>) {
+        *self.0.lock() = since;
+    }
+
+    pub(super) fn age(&self) -> Option<Duration> {
+        self.0.lock().map(|since| since.elapsed())
+    }
 }
 
 /// What the store said of a batch.
@@ -111,7 +127,10 @@ impl<C> Task<C> {
                 suspects => suspects.div_ceil(2),
             };
             work.inbox.take(&mut work.batch, messages_max, self.options.batch_bytes_max);
-            let stopped = match self.commit(&mut work).await? {
+            self.under_way.set(Some(Instant::now()));
+            let answer = self.commit(&mut work).await;
+            self.under_way.set(None);
+            let stopped = match answer? {
                 Answer::Outcomes(outcomes) => {
                     self.answer(&mut work, outcomes);
                     self.judge(&mut work).await

@@ -59,6 +59,7 @@ async fn a_full_disk_acknowledges_nothing_and_people_go_on_talking() -> Result<(
             },
         )
         .await?;
+    ensure!(status == 503, "/readyz says {status} while nothing can be stored");
     ensure!(full.acks() == 0, "{} acknowledged without room to store them", full.acks());
     ensure!(previewed.in_time * 100 >= previewed.sent * 99, "{previewed:?}");
     ensure!(verdict.counts.unknown == 0 && verdict.counts.refused == 0, "{:?}", verdict.counts);
