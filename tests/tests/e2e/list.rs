@@ -3,7 +3,7 @@
 use anyhow::Result;
 use bytes::Bytes;
 use petrel_tests::checker::Expectations;
-use petrel_tests::cluster::Stage;
+use petrel_tests::cluster::{PATIENCE, Stage, eventually};
 use petrel_tests::on_both_stores;
 
 on_both_stores!(the_list_has_unread_and_last_entries_in_pages_most_recent_first);
@@ -32,6 +32,12 @@ async fn the_list_has_unread_and_last_entries_in_pages_most_recent_first(
         })
         .await?;
     assert_eq!(bob.say(&pair, "answer").await?, 3);
+    // Receipts are passed on first and stored in the same round; the list is read from the store.
+    let stored = || async {
+        let list = bob.client.list(Bytes::new(), 1).await?;
+        Ok((list.summaries[0].own.1 == 1).then_some(()))
+    };
+    eventually(PATIENCE, "the stored receipt", stored).await?;
 
     let mut lines = Vec::new();
     let mut page = Bytes::new();
