@@ -59,6 +59,12 @@ pub enum Rejection {
         /// The queue that is full.
         what: &'static str,
     },
+    /// More conversations at once than a session may have open.
+    #[error("too many streams: {max} at the most")]
+    TooManyStreams {
+        /// How many are allowed.
+        max: u64,
+    },
     /// The store cannot answer now.
     #[error("the store cannot be reached; try again")]
     Unavailable,
@@ -94,6 +100,7 @@ impl Rejection {
         match self {
             Self::RateLimited { .. }
             | Self::Overloaded { .. }
+            | Self::TooManyStreams { .. }
             | Self::Unavailable
             | Self::Predecessor { .. }
             | Self::Reauthenticate

@@ -160,7 +160,10 @@ pub(crate) async fn attach(
             spawn_catch_up(gateway, session, id, generation);
             Ok(generation)
         }
-        Err(stream) => Err((stream, Rejection::Overloaded { what: "the session's conversations" })),
+        Err(stream) => {
+            let max = session.queue().slots_max() as u64;
+            Err((stream, Rejection::TooManyStreams { max }))
+        }
     }
 }
 

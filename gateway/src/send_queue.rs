@@ -136,6 +136,11 @@ impl SendQueue {
         }
     }
 
+    /// Conversations that may be open at once.
+    pub(crate) fn slots_max(&self) -> usize {
+        self.slots_max
+    }
+
     /// Puts a committed entry in. `attach` makes the first frame of a stream that
     /// the server opens, whose pushes start after the given seq.
     pub(crate) fn deliver(

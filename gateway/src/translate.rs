@@ -65,6 +65,7 @@ pub(crate) fn code(rejection: &Rejection) -> Code {
         Rejection::BadBody { .. } => Code::BadBody,
         Rejection::RateLimited { .. } => Code::RateLimited,
         Rejection::Overloaded { .. } => Code::Overloaded,
+        Rejection::TooManyStreams { .. } => Code::TooManyStreams,
         Rejection::Unavailable => Code::Unavailable,
         Rejection::Predecessor { .. } => Code::Predecessor,
         Rejection::Reauthenticate => Code::Reauthenticate,

@@ -126,7 +126,12 @@ struct Chat {
 impl Chat {
     async fn hear(&mut self, event: Event) -> Result<()> {
         match event {
-            Event::Online { .. } => screen::line("* online"),
+            Event::Online { .. } => {
+                screen::line("* online");
+                if let Err(error) = self.catch_up().await {
+                    screen::line(&format!("! what you missed cannot be listed: {error:#}"));
+                }
+            }
             Event::Offline { why, retry_in: Some(after) } => {
                 screen::line(&format!("* offline ({why}); next try in {} ms", after.as_millis()));
             }
@@ -159,6 +164,22 @@ impl Chat {
             | Event::AttachRefused { .. } => {}
         }
         Ok(())
+    }
+
+    /// Attaches the conversations in which something came while this device was away.
+    async fn catch_up(&self) -> Result<()> {
+        let mut page = bytes::Bytes::new();
+        loop {
+            let list = self.client.list(page, LIST_MAX).await?;
+            for line in list.summaries.iter().filter(|line| line.unread > 0) {
+                let peer = line.peer.as_ref().map(|p| p.user);
+                self.client.attach(&ConversationRef { id: line.conversation, peer }, None)?;
+            }
+            if list.next_page.is_empty() || list.summaries.iter().all(|line| line.unread == 0) {
+                return Ok(());
+            }
+            page = list.next_page;
+        }
     }
 
     async fn show(&mut self, entry: &Entry, mark: &str) {
