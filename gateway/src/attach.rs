@@ -262,7 +262,7 @@ async fn catch_up(
             return Err(Rejection::NotFound);
         }
         let Ok(_turn) = gateway.catch_ups.acquire().await else { return Ok(()) };
-        let page = page_from(next, to);
+        let page = page_from(next, to, queue.bytes_max() / 2);
         match gateway.store.entries(id, page).await {
             Ok(entries) => {
                 let (frames, next) = page_frames(&entries, next, floor)?;
@@ -281,13 +281,13 @@ async fn catch_up(
     Ok(())
 }
 
-/// A page of the log, oldest first.
-pub(crate) fn page_from(from: Seq, to: Seq) -> Page {
+/// A page of the log, oldest first, that fits into a session's queue.
+fn page_from(from: Seq, to: Seq, bytes_max: usize) -> Page {
     Page {
         from,
         to,
         entries_max: limits::PAGE_ENTRIES_MAX,
-        bytes_max: limits::PAGE_BYTES_MAX,
+        bytes_max: bytes_max.min(limits::PAGE_BYTES_MAX),
         newest: false,
     }
 }

@@ -7,6 +7,8 @@
 //! from the store, from the seq where it stopped (`attach.rs`). The fan-out never
 //! waits, and nobody but the slow reader notices.
 
+mod state;
+
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -15,53 +17,10 @@ use parking_lot::Mutex;
 use petrel_core::id::{ConversationId, Seq};
 use petrel_proto::code::Code;
 use quinn::SendStream;
-use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 
 use crate::metrics;
-
-/// Bytes of one frame's bookkeeping, counted with its own.
-const FRAME_OVERHEAD: usize = 64;
-
-/// Whose turn it is to feed a slot.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Mode {
-    /// Committed entries are put in as they come.
-    Live,
-    /// Entries were left out; nobody reads them from the store yet.
-    Behind,
-    /// Somebody reads from the store what is missing.
-    CatchingUp,
-}
-
-#[derive(Debug)]
-struct Slot {
-    /// Tells this stream from those of the same conversation before it.
-    generation: u64,
-    /// A stream that the client opened, until the writer takes it.
-    stream: Option<SendStream>,
-    mode: Mode,
-    next: Seq,
-    frames: Vec<Bytes>,
-    /// Of `frames`, and of what the writer took and has not written.
-    bytes: usize,
-    dirty: bool,
-    finish: bool,
-    used_s: u32,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    slots: FxHashMap<ConversationId, Slot>,
-    dirty: Vec<ConversationId>,
-    control: Vec<Bytes>,
-    bytes: usize,
-    generations: u64,
-    suspended: bool,
-    ended: Option<Code>,
-    /// When the first of what waits to be taken was put in.
-    waiting_since: Option<Instant>,
-}
+use state::{FRAME_OVERHEAD, Mode, State};
 
 /// The queue of one session.
 #[derive(Debug)]
@@ -134,6 +93,11 @@ impl SendQueue {
             writer: AtomicWaker::new(),
             room: Notify::new(),
         }
+    }
+
+    /// Bytes that may wait, at the most.
+    pub(crate) fn bytes_max(&self) -> usize {
+        self.bytes_max
     }
 
     /// Conversations that may be open at once.
@@ -509,61 +473,6 @@ impl SendQueue {
             self.room.notify_waiters();
         }
         catch_up
-    }
-}
-
-impl State {
-    fn add_slot(
-        &mut self,
-        conversation: ConversationId,
-        stream: Option<SendStream>,
-        next: Seq,
-        mode: Mode,
-        first: Vec<Bytes>,
-        used_s: u32,
-    ) -> u64 {
-        self.generations += 1;
-        let generation = self.generations;
-        self.slots.insert(
-            conversation,
-            Slot {
-                generation,
-                stream,
-                mode,
-                next,
-                frames: Vec::new(),
-                bytes: 0,
-                dirty: false,
-                finish: false,
-                used_s,
-            },
-        );
-        for frame in first {
-            self.put(conversation, frame);
-        }
-        self.mark(conversation);
-        generation
-    }
-
-    fn put(&mut self, conversation: ConversationId, frame: Bytes) {
-        if let Some(slot) = self.slots.get_mut(&conversation) {
-            let bytes = frame.len() + FRAME_OVERHEAD;
-            slot.bytes += bytes;
-            slot.finish = false;
-            self.bytes += bytes;
-            slot.frames.push(frame);
-            self.waiting_since.get_or_insert_with(Instant::now);
-            self.mark(conversation);
-        }
-    }
-
-    fn mark(&mut self, conversation: ConversationId) {
-        if let Some(slot) = self.slots.get_mut(&conversation)
-            && !slot.dirty
-        {
-            slot.dirty = true;
-            self.dirty.push(conversation);
-        }
     }
 }
 
