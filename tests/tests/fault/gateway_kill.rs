@@ -15,7 +15,7 @@ const KILLS: u64 = 20;
 /// Messages per second of each of the six.
 const EACH_PER_S: u32 = 50;
 /// Messages of each that are on their way when the kill comes.
-const BURST: usize = 100;
+const BURST: usize = 300;
 
 on_both_stores!(twenty_kills_under_load_lose_and_double_nothing);
 
