@@ -410,15 +410,6 @@ impl Person {
         Ok(self.client.attach(to, from)?)
     }
 
-    /// The cursor of the newest entry that was handed out.
-    #[must_use]
-    pub fn newest(&self, conversation: ConversationId) -> Option<Cursor> {
-        self.seen(|seen| {
-            let entry = seen.entries.get(&conversation)?.last()?;
-            Some(Cursor::of(entry))
-        })
-    }
-
     /// One page of history, recorded.
     ///
     /// # Errors
