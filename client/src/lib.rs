@@ -46,4 +46,4 @@ pub use options::{ClientOptions, OutboxPlace};
 pub use petrel_proto::code::Code;
 pub use quinn;
 pub use request::{Page, PageRequest, Summaries, Summary, UserFound};
-pub use tls::Trust;
+pub use tls::{Trust, client_config as tls_config};

@@ -51,7 +51,10 @@ pub(crate) fn hex_32(text: &str) -> Option<[u8; 32]> {
 
 /// TLS 1.3 with X25519 first (a ClientHello in one packet), no early data, and
 /// `sessions` resumption tickets kept in memory (0: every handshake is a full one).
-pub(crate) fn client_config(trust: &Trust, sessions: usize) -> Result<ClientConfig, ClientError> {
+///
+/// # Errors
+/// [`ClientError::Invalid`] if the authority's PEM cannot be read or holds no certificate.
+pub fn client_config(trust: &Trust, sessions: usize) -> Result<ClientConfig, ClientError> {
     let mut provider = aws_lc_rs::default_provider();
     provider.kx_groups = vec![
         aws_lc_rs::kx_group::X25519,

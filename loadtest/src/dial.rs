@@ -16,9 +16,6 @@ use petrel_proto::wire::frame::What;
 use petrel_proto::wire::{Frame, Hello, Login, ReadHistory};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Connection, Endpoint, RecvStream, SendStream, TransportConfig, VarInt};
-use rustls::client::Resumption;
-
-use crate::pin;
 
 /// Bytes of a frame, at the most.
 const FRAME_BYTES_MAX: usize = 67_584;
@@ -125,10 +122,8 @@ pub fn client_config(
     alpn: &[u8],
     resumes: bool,
 ) -> anyhow::Result<quinn::ClientConfig> {
-    let mut tls = pin::client_config(&target.trust)?;
+    let mut tls = petrel_client::tls_config(&target.trust, if resumes { 256 } else { 0 })?;
     tls.alpn_protocols = vec![alpn.to_vec()];
-    tls.resumption =
-        if resumes { Resumption::in_memory_sessions(256) } else { Resumption::disabled() };
     let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
     config.transport_config(Arc::new(transport(64)?));
     Ok(config)

@@ -20,7 +20,6 @@ pub mod latency;
 pub mod layout;
 pub mod ledger;
 pub mod options;
-pub mod pin;
 pub mod process;
 pub mod progress;
 pub mod relay;

@@ -11,11 +11,13 @@ use petrel_proto::frame::FrameReader;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Connection, RecvStream, SendStream, ServerConfig, TransportConfig, VarInt};
 use rustc_hash::FxHashMap;
+use rustls::crypto::aws_lc_rs;
 use rustls_pki_types::PrivatePkcs8KeyDer;
+use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
 use super::frame;
-use crate::{dial, pin};
+use crate::dial;
 
 /// The relay's protocol on the wire.
 pub const ALPN: &[u8] = b"petrel-relay/1";
@@ -224,9 +226,11 @@ async fn write_to(
 fn server_config() -> anyhow::Result<(ServerConfig, [u8; 32])> {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])?;
     let certificate = made.cert.der().clone();
-    let fingerprint = pin::fingerprint(&certificate);
+    let fingerprint = Sha256::digest(&certificate).into();
     let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
-    let mut tls = rustls::ServerConfig::builder_with_provider(pin::provider())
+    let mut provider = aws_lc_rs::default_provider();
+    provider.kx_groups = vec![aws_lc_rs::kx_group::X25519, aws_lc_rs::kx_group::SECP256R1];
+    let mut tls = rustls::ServerConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_no_client_auth()
         .with_single_cert(vec![certificate], key.into())?;
