@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn entries_are_checked_field_by_field() {
-        let what = || What::Push(wire::Push {});
+        let what = || What::Push(wire::Push::default());
         assert!(read(HERE, push(), what()).is_ok());
         let bad = [
             Frame { seq: 0, ..push() },

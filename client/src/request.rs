@@ -150,6 +150,7 @@ pub(crate) async fn register(
     let request = What::Register(wire::Register {
         user_name: user_name.to_owned(),
         device_label: device_label.to_owned(),
+        password: String::new(),
     });
     let mut answer = None;
     exchange(connection, request, |_, what| match what {
@@ -262,7 +263,7 @@ impl Shared {
     }
 
     pub(crate) async fn list(&self, page: Bytes, limit: u32) -> Result<Summaries, ClientError> {
-        let request = What::ListConversations(wire::ListConversations { page, limit });
+        let request = What::ListConversations(wire::ListConversations { page, limit, since_ms: 0 });
         self.request(request, |answer: &mut Summaries, frame, what| {
             match what {
                 What::Summary(said) => answer.summaries.push(summary(&frame, said)?),

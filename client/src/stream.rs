@@ -249,7 +249,7 @@ fn send_frame(message: Outgoing, seen: u64) -> Frame {
         entry_kind: message.kind.into(),
         encoding: message.encoding,
         body: message.body,
-        what: Some(What::Send(wire::Send { again: message.again, seen })),
+        what: Some(What::Send(wire::Send { again: message.again, seen, revision: 0 })),
         ..Frame::default()
     }
 }

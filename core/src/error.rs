@@ -47,6 +47,49 @@ pub enum Rejection {
         /// What is wrong with it.
         problem: String,
     },
+    /// The caller's role does not allow it.
+    #[error("not allowed: {needed}")]
+    Forbidden {
+        /// Who may.
+        needed: &'static str,
+    },
+    /// The sender may not write for a while, or the whole group may not.
+    #[error("muted until {until_ms} ms since 1970 (0: until it is lifted)")]
+    Muted {
+        /// Unix milliseconds.
+        until_ms: u64,
+    },
+    /// The other one takes this from contacts only, or nothing more from strangers.
+    #[error("not accepted: {why}")]
+    NotAccepted {
+        /// What the other one's settings say.
+        why: &'static str,
+    },
+    /// Something is full for good: members of a group, devices of a user.
+    #[error("{what}: {max} at the most")]
+    LimitReached {
+        /// What there is too much of.
+        what: &'static str,
+        /// How many are allowed.
+        max: u64,
+    },
+    /// Somebody changed it meanwhile: look again, then decide anew.
+    #[error("{what} has changed meanwhile")]
+    Conflict {
+        /// What has.
+        what: &'static str,
+    },
+    /// The time in which this was possible is over.
+    #[error("too late: {what} is possible for {window_ms} ms")]
+    TooLate {
+        /// What.
+        what: &'static str,
+        /// For how long, in milliseconds.
+        window_ms: u64,
+    },
+    /// The device was signed out for good.
+    #[error("this device was revoked")]
+    Revoked,
     /// The sender is over its rate.
     #[error("too many requests; try again in {retry_after_ms} ms")]
     RateLimited {
@@ -115,6 +158,13 @@ impl Rejection {
             | Self::NameTaken
             | Self::WrongSecret
             | Self::BadBody { .. }
+            | Self::Forbidden { .. }
+            | Self::Muted { .. }
+            | Self::NotAccepted { .. }
+            | Self::LimitReached { .. }
+            | Self::Conflict { .. }
+            | Self::TooLate { .. }
+            | Self::Revoked
             | Self::TokenInvalid { .. } => false,
         }
     }

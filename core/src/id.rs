@@ -75,10 +75,20 @@ impl ConversationId {
     /// sent from both sides at once meet in one conversation.
     pub fn of_pair(a: UserId, b: UserId) -> Self {
         let (low, high) = if a <= b { (a, b) } else { (b, a) };
+        Self::derived(b"petrel pair 1", &[low, high])
+    }
+
+    /// A user's own log: the first 16 bytes of SHA-256 over `petrel user 1` and the user's id.
+    pub fn of_user(user: UserId) -> Self {
+        Self::derived(b"petrel user 1", &[user])
+    }
+
+    fn derived(domain: &[u8], users: &[UserId]) -> Self {
         let mut hash = Sha256::new();
-        hash.update(b"petrel pair 1");
-        hash.update(low.0);
-        hash.update(high.0);
+        hash.update(domain);
+        for user in users {
+            hash.update(user.0);
+        }
         let digest: [u8; 32] = hash.finalize().into();
         let mut id = [0; 16];
         id.copy_from_slice(&digest[..16]);
@@ -138,14 +148,46 @@ pub struct RightsVersion(pub u64);
 pub struct ContentDigest(pub [u8; 32]);
 
 impl ContentDigest {
-    /// The digest of a message as its sender encoded it.
+    /// The digest of a message without target and mentions, see [`Self::about`].
     pub fn of(kind: crate::entry::EntryKind, encoding: u32, body: &[u8]) -> Self {
+        Self::about(kind, encoding, body, About::default())
+    }
+
+    /// The digest of a message as its sender encoded it: SHA-256 over kind (2 bytes),
+    /// encoding (4 bytes) and body. A message that has a target or mentions has the highest bit
+    /// of its kind set here, and target (8 bytes), the number of mentions (2 bytes) and the
+    /// mentioned users stand before the body. Numbers are big-endian.
+    pub fn about(
+        kind: crate::entry::EntryKind,
+        encoding: u32,
+        body: &[u8],
+        about: About<'_>,
+    ) -> Self {
         let mut hash = Sha256::new();
-        hash.update(kind.number().to_be_bytes());
+        let is_about = about.target.is_some() || !about.mentions.is_empty();
+        let kind = kind.number() | if is_about { 0x8000 } else { 0 };
+        hash.update(kind.to_be_bytes());
         hash.update(encoding.to_be_bytes());
+        if is_about {
+            hash.update(about.target.unwrap_or_default().0.to_be_bytes());
+            let mentions = u16::try_from(about.mentions.len()).unwrap_or(u16::MAX);
+            hash.update(mentions.to_be_bytes());
+            for user in about.mentions {
+                hash.update(user.0);
+            }
+        }
         hash.update(body);
         Self(hash.finalize().into())
     }
+}
+
+/// What a message refers to beside its body.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct About<'a> {
+    /// The entry that it replies to or changes.
+    pub target: Option<Seq>,
+    /// Who is mentioned; at most 65,535.
+    pub mentions: &'a [UserId],
 }
 
 impl fmt::Debug for ContentDigest {

@@ -7,6 +7,7 @@
 //! [`store`].
 
 pub mod account;
+pub mod change;
 pub mod conversation;
 pub mod entry;
 pub mod error;

@@ -42,6 +42,57 @@ pub const LIST_PAGE_MAX: usize = 100;
 /// User names or ids that one look-up carries, at the most.
 pub const LOOKUP_MAX: usize = 100;
 
+/// Bytes of a nickname or a remark, at the most.
+pub const NICKNAME_BYTES_MAX: usize = 64;
+/// Bytes of a reference to a picture, at the most.
+pub const AVATAR_BYTES_MAX: usize = 512;
+/// Bytes of a text that comes with a request (to be friends, to join), at the most.
+pub const REQUEST_TEXT_BYTES_MAX: usize = 256;
+/// Bytes of a password, at the least and at the most.
+pub const PASSWORD_BYTES_MIN: usize = 8;
+/// See [`PASSWORD_BYTES_MIN`].
+pub const PASSWORD_BYTES_MAX: usize = 256;
+/// Bytes of the key of a free setting, at the most.
+pub const SETTING_KEY_BYTES_MAX: usize = 64;
+/// Bytes of the value of a free setting, at the most.
+pub const SETTING_VALUE_BYTES_MAX: usize = 1024;
+/// Free settings of one user, at the most.
+pub const SETTINGS_MAX: usize = 64;
+/// Contacts of one user, of any state, at the most.
+pub const CONTACTS_MAX: u64 = 10_000;
+/// Lines of one page of contacts, members or requests to join, at the most.
+pub const PEOPLE_PAGE_MAX: usize = 200;
+/// Users whose presence one session watches, at the most.
+pub const WATCHED_MAX: usize = 500;
+
+/// Bytes of a group's name, at the most.
+pub const GROUP_NAME_BYTES_MAX: usize = 128;
+/// Users that one request puts into a group or takes out, at the most.
+pub const GROUP_BATCH_MAX: usize = 100;
+/// Members of one group, at the most, by default.
+pub const GROUP_MEMBERS_DEFAULT: u64 = 10_000;
+/// Groups that one user is a member of, at the most, by default.
+pub const GROUPS_OF_USER_DEFAULT: u64 = 2_000;
+/// Admins of one group beside its owner, at the most.
+pub const GROUP_ADMINS_MAX: usize = 32;
+/// Links of one group that work at once, at the most.
+pub const GROUP_LINKS_MAX: usize = 32;
+/// Open requests to join one group, at the most.
+pub const JOIN_REQUESTS_MAX: usize = 1_000;
+/// How long a link works, at the most, in milliseconds (30 days).
+pub const LINK_LIFE_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1000;
+/// Members up to which delivered receipts are kept, receipts are passed on and ReadBy is answered.
+pub const RECEIPT_MEMBERS_MAX: usize = 100;
+
+/// Users that one message mentions, at the most.
+pub const MENTIONS_MAX: usize = 50;
+/// Bytes of one reaction, at the most.
+pub const REACTION_BYTES_MAX: usize = 32;
+/// Different reactions to one entry, at the most.
+pub const REACTIONS_OF_ENTRY_MAX: usize = 32;
+/// Entries that one request hides, at the most.
+pub const HIDE_BATCH_MAX: usize = 100;
+
 /// How long a message's id is remembered, in milliseconds (60 days).
 pub const DEDUPE_HORIZON_MS: u64 = 60 * 24 * 60 * 60 * 1000;
 /// How far a message's id may be ahead of the server's time, in milliseconds (10 minutes).

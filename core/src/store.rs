@@ -1,15 +1,24 @@
 //! Ports: what the rules need of a store. `petrel-storage` implements them for
 //! SQLite and PostgreSQL; the simulation implements them with injected faults.
 
+mod account;
+mod group;
+mod relation;
+
 use std::fmt;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use crate::change::{Change, ChangeOutcome, GroupProfile, MemberSettings, Role};
 use crate::entry::{Cursor, Entry, EntryKind, Placed};
 use crate::id::{
     ClientMessageId, ContentDigest, ConversationId, DeviceId, RightsVersion, Seq, UserId,
 };
+
+pub use account::{AccountRecord, AccountStore, DeviceLine, NewDevice, PasswordRecord};
+pub use group::{GroupStore, JoinRequest, MemberLine};
+pub use relation::{ContactLine, RelationRecord, RelationStore};
 
 /// A store that could not do what it was asked. Ours to see to; the caller is
 /// told [`crate::error::Rejection::Unavailable`] or `Internal`.
@@ -42,8 +51,15 @@ pub struct Append {
     pub encoding: u32,
     /// The body as it is stored.
     pub body: Bytes,
-    /// Digest of kind, encoding and body as the sender sent them.
+    /// Digest of kind, encoding and body as the sender sent them, target and mentions.
     pub digest: ContentDigest,
+    /// The entry that it replies to or changes.
+    pub target: Option<Seq>,
+    /// Of an edit: the revision of the target that it was made from. Of other changes `None`: they
+    /// are good for any.
+    pub revision: Option<u32>,
+    /// Who is mentioned, [`crate::entry::EVERYBODY`] for all.
+    pub mentions: Vec<UserId>,
 }
 
 /// What a committed transaction that held the conversation's lock said of one [`Append`].
@@ -59,6 +75,8 @@ pub enum AppendOutcome {
     Stale,
     /// Not stored: this id of this sender stands for other content.
     IdConflict,
+    /// Not stored: the target was edited or recalled meanwhile, or is not there.
+    Conflict,
 }
 
 /// The far end of one writer: it has one batch under way and a connection of its own.
@@ -85,8 +103,46 @@ pub struct Member {
     pub from: Seq,
     /// Last entry that the member may see; `None` while he is a member.
     pub until: Option<Seq>,
+    /// What he is (groups).
+    pub role: Role,
+    /// Until when he may not write: Unix milliseconds (groups).
+    pub muted_until_ms: u64,
     /// Whether the member has blocked the other one (pairs only).
     pub blocks: bool,
+    /// Whether he takes messages from the other one, by his privacy and contacts (pairs only).
+    pub accepts: bool,
+    /// Whether the two are contacts: friends, or following each other (pairs only).
+    pub is_contact: bool,
+    /// Whether he has written anything (pairs only).
+    pub has_written: bool,
+}
+
+impl Member {
+    /// A member who sees everything from this entry on, and about whom there is nothing else to say.
+    pub fn new(user: UserId, from: Seq) -> Self {
+        Self {
+            user,
+            from,
+            until: None,
+            role: Role::Member,
+            muted_until_ms: 0,
+            blocks: false,
+            accepts: true,
+            is_contact: false,
+            has_written: false,
+        }
+    }
+}
+
+/// What a conversation is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ConversationKind {
+    /// Of two people.
+    Pair,
+    /// Of many.
+    Group(GroupProfile),
+    /// A user's own log.
+    Own,
 }
 
 /// How far one member got. Both cursors are cumulative and never go back.
@@ -103,6 +159,8 @@ pub struct Receipt {
 pub struct ConversationRecord {
     /// Which.
     pub id: ConversationId,
+    /// What it is.
+    pub kind: ConversationKind,
     /// Its rights version; `members` are those of exactly this version.
     pub rights_version: RightsVersion,
     /// Present and past members.
@@ -134,8 +192,36 @@ pub struct ConversationSummary {
     pub own: Receipt,
     /// The other one's receipt (pairs).
     pub peer_receipt: Receipt,
+    /// The group, what the user is in it, and how many members it has (groups).
+    pub group: Option<GroupSummary>,
+    /// Entries after the user's read cursor that mention him and that others sent.
+    pub mentions: u64,
+    /// The user's settings for it.
+    pub settings: MemberSettings,
     /// When the last entry was committed, Unix milliseconds; orders the list.
     pub last_activity_ms: u64,
+}
+
+/// A group in the list.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GroupSummary {
+    /// What it is and how it is run.
+    pub profile: GroupProfile,
+    /// What the user is in it.
+    pub role: Role,
+    /// How many members it has.
+    pub members: u64,
+}
+
+/// Which part of the list is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ListPage {
+    /// Goes on after this line.
+    pub after: Option<ListPosition>,
+    /// Only conversations with an entry at or after this Unix time in milliseconds.
+    pub since_ms: u64,
+    /// Lines, at the most.
+    pub limit: usize,
 }
 
 /// Where a page of the list goes on: after this conversation of this activity.
@@ -154,6 +240,17 @@ pub struct User {
     pub id: UserId,
     /// Its unique name.
     pub name: String,
+    /// The name to be shown; empty for none.
+    pub nickname: String,
+    /// A reference to a picture; empty for none.
+    pub avatar: String,
+}
+
+impl User {
+    /// An account without nickname and picture.
+    pub fn named(id: UserId, name: String) -> Self {
+        Self { id, name, nickname: String::new(), avatar: String::new() }
+    }
 }
 
 /// A new account with its first device.
@@ -169,6 +266,10 @@ pub struct NewAccount {
     pub secret_hash: [u8; 32],
     /// Unix milliseconds.
     pub created_ms: u64,
+    /// The password as a PHC string; `None` for an account without one.
+    pub password: Option<String>,
+    /// Issuer and subject of an account that an outside issuer speaks for.
+    pub outside: Option<(String, String)>,
 }
 
 /// What is known of a device.
@@ -204,6 +305,18 @@ pub struct Durability {
     pub durable: bool,
     /// Setting and value, in the database's own words (`fsync`, `synchronous_commit`, `synchronous`, ...).
     pub settings: Vec<(String, String)>,
+}
+
+/// Carries decisions out.
+///
+/// # Errors
+/// Every method answers [`StoreError`] when the store cannot do what it is asked.
+#[async_trait]
+pub trait ChangeStore {
+    /// Makes a user's own log if it is missing. `false` if there is no such user.
+    async fn ensure_log(&self, user: UserId) -> Result<bool, StoreError>;
+    /// Carries a decision out in one transaction.
+    async fn apply(&self, change: &Change) -> Result<ChangeOutcome, StoreError>;
 }
 
 /// Everything but appending. Calls are bounded in time by the implementation.

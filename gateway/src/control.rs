@@ -127,6 +127,7 @@ fn welcome(gateway: &Gateway, session: &Session, hello: &wire::Hello) -> Bytes {
         body_bytes_max: u32::try_from(limits::BODY_BYTES_MAX).unwrap_or(u32::MAX),
         streams_max: gateway.config.gateway.streams_max.to_u32(),
         token_expires_ms: session.token_expires_ms(),
+        log: Bytes::copy_from_slice(ConversationId::of_user(session.user()).as_bytes()),
     })))
 }
 

@@ -61,6 +61,37 @@ pub(crate) fn name_of(what: &What) -> &'static str {
         What::SetBlock(_) => "SetBlock",
         What::FetchDictionary(_) => "FetchDictionary",
         What::Dictionary(_) => "Dictionary",
+        What::Typing(_) => "Typing",
+        What::WatchPresence(_) => "WatchPresence",
+        What::Presence(_) => "Presence",
+        What::CreateGroup(_) => "CreateGroup",
+        What::GetGroup(_) => "GetGroup",
+        What::Group(_) => "Group",
+        What::ChangeGroup(_) => "ChangeGroup",
+        What::JoinGroup(_) => "JoinGroup",
+        What::MakeLink(_) => "MakeLink",
+        What::RevokeLink(_) => "RevokeLink",
+        What::ListLinks(_) => "ListLinks",
+        What::Link(_) => "Link",
+        What::ListMembers(_) => "ListMembers",
+        What::MemberFound(_) => "MemberFound",
+        What::ListJoinRequests(_) => "ListJoinRequests",
+        What::JoinRequest(_) => "JoinRequest",
+        What::ReadBy(_) => "ReadBy",
+        What::ChangeContact(_) => "ChangeContact",
+        What::Contact(_) => "Contact",
+        What::ListContacts(_) => "ListContacts",
+        What::LogInWithPassword(_) => "LogInWithPassword",
+        What::LogInWithToken(_) => "LogInWithToken",
+        What::ChangePassword(_) => "ChangePassword",
+        What::ListDevices(_) => "ListDevices",
+        What::DeviceFound(_) => "DeviceFound",
+        What::RevokeDevice(_) => "RevokeDevice",
+        What::GetAccount(_) => "GetAccount",
+        What::Account(_) => "Account",
+        What::ChangeAccount(_) => "ChangeAccount",
+        What::SetConversation(_) => "SetConversation",
+        What::HideEntries(_) => "HideEntries",
         What::Done(_) => "Done",
     }
 }
@@ -163,11 +194,13 @@ pub(crate) fn new_account(
     let mut secret = [0; limits::DEVICE_SECRET_BYTES];
     rand::rng().fill_bytes(&mut secret);
     let account = NewAccount {
-        user: User { id: Uuid::now_v7().into(), name },
+        user: User::named(Uuid::now_v7().into(), name),
         device: Uuid::now_v7().into(),
         device_label: label,
         secret_hash: Sha256::digest(secret).into(),
         created_ms: clock::unix_ms(),
+        password: None,
+        outside: None,
     };
     (account, secret)
 }

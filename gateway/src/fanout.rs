@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use petrel_core::conversation::{Conversation, Ready};
-use petrel_core::entry::Entry;
+use petrel_core::entry::{Changes, Entry};
 use petrel_core::error::Rejection;
 use petrel_core::id::{RightsVersion, Seq};
 use petrel_core::limits;
@@ -130,6 +130,10 @@ impl Gateway {
             kind: append.kind.number(),
             encoding: append.encoding,
             body: append.body,
+            target: append.target,
+            mentions: append.mentions,
+            changes: Changes::default(),
+            hidden: false,
         };
         let mut locked = cell.lock();
         let Some(conversation) = locked.as_mut() else { return };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use petrel_core::entry::EntryKind;
+use petrel_core::entry::{EntryKind, Family};
 use petrel_core::error::Rejection;
 use petrel_core::id::{ClientMessageId, ContentDigest, ConversationId};
 use petrel_core::limits;
@@ -317,10 +317,12 @@ impl Reader {
             .take_send(self.gateway.rates.sends)
             .map_err(|retry_after_ms| Rejection::RateLimited { retry_after_ms })?;
         let id = translate::id("id", &frame.id, ClientMessageId::from_slice)?;
-        let kind = EntryKind::from_number(frame.entry_kind).ok_or(Rejection::Invalid {
-            field: "entry_kind",
-            problem: format!("{}; known kinds are 1 and 2", frame.entry_kind),
-        })?;
+        let kind = EntryKind::from_number(frame.entry_kind)
+            .filter(|kind| kind.family() == Family::Message)
+            .ok_or_else(|| Rejection::Invalid {
+                field: "entry_kind",
+                problem: format!("{}; a message has 1 to 7", frame.entry_kind),
+            })?;
         let digest = ContentDigest::of(kind, frame.encoding, &frame.body);
         let checked = body::check(frame.encoding, frame.body)?;
         if send.seen > 0 {
@@ -337,6 +339,9 @@ impl Reader {
             encoding: checked.encoding,
             body: checked.body,
             digest,
+            target: None,
+            revision: None,
+            mentions: Vec::new(),
         };
         self.submit(append, frame.number, send.again, now_ms, began).await
     }

@@ -1,10 +1,11 @@
 //! Wire and core: the only file that speaks both.
 
 use bytes::Bytes;
+use petrel_core::change::GroupProfile;
 use petrel_core::entry::{Cursor, Entry, Placed};
 use petrel_core::error::Rejection;
 use petrel_core::id::{ConversationId, Seq, UserId};
-use petrel_core::store::{ConversationSummary, Receipt};
+use petrel_core::store::{ConversationSummary, GroupSummary, Receipt};
 use petrel_proto::code::Code;
 use petrel_proto::frame::{bare, encode};
 use petrel_proto::wire::{self, Frame, frame::What};
@@ -63,6 +64,13 @@ pub(crate) fn code(rejection: &Rejection) -> Code {
         Rejection::NameTaken => Code::NameTaken,
         Rejection::WrongSecret => Code::WrongSecret,
         Rejection::BadBody { .. } => Code::BadBody,
+        Rejection::Forbidden { .. } => Code::Forbidden,
+        Rejection::Muted { .. } => Code::Muted,
+        Rejection::NotAccepted { .. } => Code::NotAccepted,
+        Rejection::LimitReached { .. } => Code::LimitReached,
+        Rejection::Conflict { .. } => Code::Conflict,
+        Rejection::TooLate { .. } => Code::TooLate,
+        Rejection::Revoked => Code::Revoked,
         Rejection::RateLimited { .. } => Code::RateLimited,
         Rejection::Overloaded { .. } => Code::Overloaded,
         Rejection::TooManyStreams { .. } => Code::TooManyStreams,
@@ -120,13 +128,30 @@ fn with_entry(entry: &Entry, what: What) -> Frame {
         entry_kind: u32::from(entry.kind),
         encoding: entry.encoding,
         body: entry.body.clone(),
+        target: entry.target.unwrap_or_default().0,
+        mentions: entry.mentions.iter().map(|u| Bytes::copy_from_slice(u.as_bytes())).collect(),
         what: Some(what),
     }
 }
 
 /// An entry as a Push.
 pub(crate) fn push(entry: &Entry) -> Bytes {
-    encode(&with_entry(entry, What::Push(wire::Push {})))
+    let changes = &entry.changes;
+    let reactions = changes.reactions.iter().map(|r| wire::ReactionCount {
+        emoji: r.emoji.clone(),
+        count: r.count,
+        own: r.own,
+    });
+    encode(&with_entry(
+        entry,
+        What::Push(wire::Push {
+            revision: changes.revision,
+            changed: changes.last.0,
+            recalled: changes.recalled,
+            hidden: entry.hidden,
+            reactions: reactions.collect(),
+        }),
+    ))
 }
 
 /// The answer to a send that is stored.
@@ -242,6 +267,13 @@ pub(crate) fn summary(line: &ConversationSummary, user: UserId) -> Bytes {
         own: Some(member_receipt(user, line.own)),
         peer_receipt: peer.map(|p| member_receipt(p.id, line.peer_receipt)),
         last_activity_ms: line.last_activity_ms,
+        group: line.group.as_ref().map(|group| group_of(line.id, group)),
+        mentions: line.mentions,
+        settings: Some(wire::MemberSettings {
+            silenced_until_ms: line.settings.silenced_until_ms,
+            pinned_ms: line.settings.pinned_ms,
+            archived: line.settings.archived,
+        }),
     });
     match &line.last {
         Some(entry) => encode(&with_entry(entry, what)),
@@ -249,7 +281,35 @@ pub(crate) fn summary(line: &ConversationSummary, user: UserId) -> Bytes {
     }
 }
 
+fn group_of(id: ConversationId, group: &GroupSummary) -> wire::Group {
+    wire::Group {
+        conversation: Bytes::copy_from_slice(id.as_bytes()),
+        profile: Some(profile(&group.profile)),
+        members: group.members,
+        role: group.role.number().into(),
+        ..wire::Group::default()
+    }
+}
+
+/// A group's profile.
+pub(crate) fn profile(profile: &GroupProfile) -> wire::GroupProfile {
+    wire::GroupProfile {
+        name: profile.name.clone(),
+        avatar: profile.avatar.clone(),
+        joins: profile.joins.number().into(),
+        members_invite: profile.members_invite,
+        whole_history: profile.whole_history,
+        muted: profile.muted,
+        created_ms: profile.created_ms,
+    }
+}
+
 /// An account.
 pub(crate) fn user_found(user: &petrel_core::store::User) -> wire::UserFound {
-    wire::UserFound { user: Bytes::copy_from_slice(user.id.as_bytes()), name: user.name.clone() }
+    wire::UserFound {
+        user: Bytes::copy_from_slice(user.id.as_bytes()),
+        name: user.name.clone(),
+        nickname: user.nickname.clone(),
+        avatar: user.avatar.clone(),
+    }
 }

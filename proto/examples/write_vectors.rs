@@ -9,6 +9,7 @@ mod vectors {
     pub(super) mod bodies;
     pub(super) mod frames;
     pub(super) mod ids;
+    pub(super) mod requests;
 }
 
 use anyhow::{Context, Result};

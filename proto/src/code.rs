@@ -76,6 +76,18 @@ codes! {
     NameTaken = 20, "name_taken", Action::GiveUp;
     /// Unknown device, or wrong secret.
     WrongSecret = 21, "wrong_secret", Action::GiveUp;
+    /// The caller's role does not allow it.
+    Forbidden = 22, "forbidden", Action::GiveUp;
+    /// The sender, or the whole group, may not write for a while.
+    Muted = 23, "muted", Action::GiveUp;
+    /// The other one takes this from contacts only, or nothing more from strangers.
+    NotAccepted = 24, "not_accepted", Action::GiveUp;
+    /// Something is full for good: members of a group, devices of a user.
+    LimitReached = 25, "limit_reached", Action::GiveUp;
+    /// Somebody changed it meanwhile: look again, then decide anew.
+    Conflict = 26, "conflict", Action::GiveUp;
+    /// The time in which this was possible is over.
+    TooLate = 27, "too_late", Action::GiveUp;
 
     /// A bounded queue stayed full.
     Overloaded = 40, "overloaded", Action::Retry { after_ms: 500 };
@@ -92,6 +104,8 @@ codes! {
     Reauthenticate = 60, "reauthenticate", Action::Reauthenticate;
     /// The token is forged, foreign or unreadable.
     TokenInvalid = 61, "token_invalid", Action::GiveUp;
+    /// The device was signed out for good.
+    Revoked = 62, "revoked", Action::GiveUp;
 
     /// The gateway is going away.
     GoingAway = 80, "going_away", Action::Reconnect { after_ms: 100 };

@@ -5,12 +5,14 @@
 pub const ALPN: &[u8] = b"petrel/1";
 
 /// Optional features, negotiated by Hello and Welcome: in use is what both name.
-pub const FEATURES: &[&str] = &[FEATURE_PREVIEW, FEATURE_RECEIPTS];
+pub const FEATURES: &[&str] = &[FEATURE_PREVIEW, FEATURE_RECEIPTS, FEATURE_TYPING];
 
 /// The client wants Preview frames.
 pub const FEATURE_PREVIEW: &str = "preview";
 /// The client wants other members' receipts.
 pub const FEATURE_RECEIPTS: &str = "receipts";
+/// The client wants Typing datagrams.
+pub const FEATURE_TYPING: &str = "typing";
 
 /// The features that both sides have, in the order of [`FEATURES`]. Unknown names are ignored.
 pub fn common_features<'a>(theirs: impl IntoIterator<Item = &'a str>) -> Vec<&'static str> {

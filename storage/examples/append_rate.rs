@@ -63,11 +63,13 @@ async fn set_up(store: &Arc<dyn Store>, conversations: usize) -> anyhow::Result<
         .map(|_| {
             let id = Uuid::now_v7();
             NewAccount {
-                user: User { id: id.into(), name: id.simple().to_string() },
+                user: User::named(id.into(), id.simple().to_string()),
                 device: DeviceId::from(Uuid::now_v7()),
                 device_label: String::new(),
                 secret_hash: [0; 32],
                 created_ms: 0,
+                password: None,
+                outside: None,
             }
         })
         .collect();
@@ -130,6 +132,9 @@ fn message(pairs: &[Pair]) -> Append {
         kind: EntryKind::Text,
         encoding: 0,
         digest: ContentDigest::of(EntryKind::Text, 0, &body),
+        target: None,
+        revision: None,
+        mentions: Vec::new(),
         body: body.into(),
     }
 }

@@ -1,9 +1,11 @@
 //! What both stores share: how core's numbers stand in columns, and how rows
 //! become core's types.
 
-use petrel_core::entry::{Cursor, Entry, Placed};
+use petrel_core::entry::{Changes, Cursor, Entry, Placed};
 use petrel_core::id::{ConversationId, RightsVersion, Seq};
-use petrel_core::store::{Append, AppendOutcome, ConversationRecord, Member, Receipt, StoreError};
+use petrel_core::store::{
+    Append, AppendOutcome, ConversationKind, ConversationRecord, Member, Receipt, StoreError, User,
+};
 use sqlx::types::Uuid;
 
 /// A number for a column. Places and times stay below 2^63; a bound that a
@@ -35,7 +37,15 @@ pub(crate) fn entry(conversation: ConversationId, row: EntryRow) -> Entry {
         kind: u16::try_from(kind).unwrap_or(u16::MAX),
         encoding: u32::try_from(encoding).unwrap_or(u32::MAX),
         body: body.into(),
+        target: None,
+        mentions: Vec::new(),
+        changes: Changes::default(),
+        hidden: false,
     }
+}
+
+pub(crate) fn user(id: Uuid, name: String) -> User {
+    User::named(id.into(), name)
 }
 
 pub(crate) fn placed(seq: i64, count: i64, committed_ms: i64, rights_version: i64) -> Placed {
@@ -65,6 +75,7 @@ pub(crate) fn conversation(
             (0, head_id) => {
                 record = Some(ConversationRecord {
                     id,
+                    kind: ConversationKind::Pair,
                     rights_version: RightsVersion(unsigned(first)),
                     members: Vec::new(),
                     head: Seq(unsigned(second.unwrap_or(0))),
@@ -75,10 +86,9 @@ pub(crate) fn conversation(
                 });
             }
             (1, Some(user)) => members.push(Member {
-                user: user.into(),
-                from: Seq(unsigned(first)),
                 until: second.map(|seq| Seq(unsigned(seq))),
                 blocks: third != 0,
+                ..Member::new(user.into(), Seq(unsigned(first)))
             }),
             (_, Some(user)) => receipts.push((
                 user.into(),
@@ -102,7 +112,7 @@ macro_rules! summary {
             Ok(Seq(crate::row::unsigned(row.try_get::<i64, _>(name)?)))
         };
         let peer = match row.try_get::<Option<Uuid>, _>("peer_id")? {
-            Some(peer) => Some(User { id: peer.into(), name: row.try_get("peer_name")? }),
+            Some(peer) => Some(crate::row::user(peer, row.try_get("peer_name")?)),
             None => None,
         };
         let last = match row.try_get::<Option<i64>, _>("seq")? {
@@ -132,6 +142,9 @@ macro_rules! summary {
                 delivered: cursor("peer_delivered")?,
                 read: cursor("peer_read")?,
             },
+            group: None,
+            mentions: 0,
+            settings: petrel_core::change::MemberSettings::default(),
             last_activity_ms: crate::row::unsigned(row.try_get("last_at_ms")?),
         })
     }};

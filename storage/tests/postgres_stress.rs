@@ -182,7 +182,7 @@ impl Told {
                         after_stale.insert((key.0, key.1));
                     }
                 }
-                AppendOutcome::IdConflict => self.conflicts += 1,
+                AppendOutcome::IdConflict | AppendOutcome::Conflict => self.conflicts += 1,
             }
         }
     }

@@ -77,7 +77,7 @@ async fn what_has_no_answer_goes_again_byte_for_byte_after_a_loss() {
         pushed.number = 0;
         pushed.seq = 2;
         pushed.sender = bytes::Bytes::copy_from_slice(&client.user().0);
-        pushed.what = Some(What::Push(wire::Push {}));
+        pushed.what = Some(What::Push(wire::Push::default()));
         stream.write(pushed).await;
         stream.ack(2, 2).await;
         stream.ack(3, 3).await;

@@ -269,7 +269,7 @@ pub fn push(seq: u64) -> Frame {
         count: seq,
         entry_kind: 1,
         body: Bytes::from(seq.to_string()),
-        what: Some(What::Push(wire::Push {})),
+        what: Some(What::Push(wire::Push::default())),
         ..Frame::default()
     }
 }

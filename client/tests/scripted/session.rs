@@ -231,6 +231,7 @@ async fn requests_are_answered_or_refused_and_tried_again_when_that_helps() {
                 .say(What::UserFound(wire::UserFound {
                     user: Bytes::copy_from_slice(&BOB.0),
                     name: "bob".to_owned(),
+                    ..wire::UserFound::default()
                 }))
                 .await;
             request.say(What::Done(wire::Done::default())).await;

@@ -4,7 +4,8 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
-use crate::entry::Placed;
+use crate::entry::{Changes, Placed};
+use crate::store::ConversationKind;
 
 const ALICE: UserId = UserId([1; 16]);
 const BOB: UserId = UserId([2; 16]);
@@ -16,11 +17,12 @@ fn id_at(time_ms: u64, n: u64) -> ClientMessageId {
 }
 
 fn member(user: UserId, blocks: bool) -> Member {
-    Member { user, from: Seq(1), until: None, blocks }
+    Member { blocks, ..Member::new(user, Seq(1)) }
 }
 
 fn conversation(head: u64) -> Conversation<u32> {
     Conversation::new(ConversationRecord {
+        kind: ConversationKind::Pair,
         id: ConversationId::of_pair(ALICE, BOB),
         rights_version: RightsVersion(1),
         members: vec![member(ALICE, false), member(BOB, false)],
@@ -46,6 +48,10 @@ fn entry(seq: u64, rights: u64) -> Entry {
         kind: 1,
         encoding: 0,
         body: Bytes::new(),
+        target: None,
+        mentions: Vec::new(),
+        changes: Changes::default(),
+        hidden: false,
     }
 }
 
@@ -138,6 +144,7 @@ fn an_entry_of_newer_rights_waits_for_newer_members() {
     assert!(offered.ready.is_empty() && offered.repair);
     assert_eq!(c.hole(), None);
     let mut record = ConversationRecord {
+        kind: ConversationKind::Pair,
         id: c.id(),
         rights_version: RightsVersion(2),
         members: vec![member(ALICE, false)],
@@ -178,8 +185,8 @@ fn receipts_rise_only_and_stop_at_the_head() {
 fn one_sees_only_ones_own_interval() {
     let mut c = conversation(9);
     c.members = vec![
-        Member { user: ALICE, from: Seq(4), until: None, blocks: false },
-        Member { user: BOB, from: Seq(1), until: Some(Seq(6)), blocks: false },
+        Member::new(ALICE, Seq(4)),
+        Member { until: Some(Seq(6)), ..Member::new(BOB, Seq(1)) },
     ];
     assert_eq!(c.readers(Seq(3)).collect::<Vec<_>>(), [BOB]);
     assert_eq!(c.readers(Seq(5)).collect::<Vec<_>>(), [ALICE, BOB]);

@@ -74,7 +74,7 @@ mod tests {
             entry_kind: 1,
             encoding: 17,
             body: body.clone().into(),
-            what: Some(What::Send(wire::Send { again: false, seen: 300 })),
+            what: Some(What::Send(wire::Send { again: false, seen: 300, ..wire::Send::default() })),
             ..wire::Frame::default()
         };
         let push = wire::Frame {
@@ -83,7 +83,7 @@ mod tests {
             sender: id.clone().into(),
             time_ms: 1_760_000_000_000,
             count: 300,
-            what: Some(What::Push(wire::Push {})),
+            what: Some(What::Push(wire::Push::default())),
             ..send.clone()
         };
         let ack = wire::Frame {

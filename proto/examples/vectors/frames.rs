@@ -8,6 +8,7 @@ use petrel_proto::frame::{bare, encode};
 use petrel_proto::wire::{self, Frame, frame::What};
 use serde_json::{Value, json};
 
+use super::requests;
 use crate::json::{self as form, hex};
 
 /// The limit once signed in, and before.
@@ -31,7 +32,8 @@ fn message_id() -> Bytes {
 /// `frames.json`.
 pub(crate) fn all() -> Result<Value> {
     let streams = conversation_frames().into_iter().chain(big_numbers());
-    let all = streams.chain(control_frames()).chain(request_frames());
+    let requests = requests::all()?.into_iter().map(|(name, frame)| (name, MAX_BEFORE, frame));
+    let all = streams.chain(control_frames()).chain(request_frames()).chain(requests);
     let mut vectors = Vec::new();
     for (name, max, frame) in all {
         let (encoded, written) = (hex(&encode(&frame)), form::to_json(&frame));
@@ -60,6 +62,7 @@ fn entry(what: What) -> Frame {
         encoding: 0,
         body: bytes("hello, 世界 👋".as_bytes()),
         what: Some(what),
+        ..Frame::default()
     }
 }
 
@@ -74,14 +77,14 @@ fn conversation_frames() -> Vec<Sample> {
         sender: Bytes::new(),
         time_ms: 0,
         count: 0,
-        ..entry(What::Send(wire::Send { again: false, seen: 41 }))
+        ..entry(What::Send(wire::Send { again: false, seen: 41, ..wire::Send::default() }))
     };
     let resent = Frame {
         number: 300,
         entry_kind: 2,
         encoding: 17,
         body: bytes(&[0, 0x58, 1, 0, 0]),
-        what: Some(What::Send(wire::Send { again: true, seen: 0 })),
+        what: Some(What::Send(wire::Send { again: true, seen: 0, ..wire::Send::default() })),
         ..sent.clone()
     };
     let ack = Frame {
@@ -108,13 +111,13 @@ fn conversation_frames() -> Vec<Sample> {
     let gap = |from, to, reason: wire::GapReason| {
         bare(What::Gap(wire::Gap { from, to, reason: reason.into() }))
     };
-    let mut long = entry(What::Push(wire::Push {}));
+    let mut long = entry(What::Push(wire::Push::default()));
     long.body = bytes(&[b'x'; 300]);
     vec![
         ("Send, the first time", MAX, sent),
         ("Send, again, compressed with dictionary 1", MAX, resent),
         ("Ack", MAX, ack),
-        ("Push", MAX, entry(What::Push(wire::Push {}))),
+        ("Push", MAX, entry(What::Push(wire::Push::default()))),
         ("Push of 300 bytes: a length of two bytes", MAX, long),
         ("Preview", MAX, preview),
         (
@@ -181,7 +184,7 @@ fn big_numbers() -> Vec<Sample> {
         time_ms: 1 << 48,
         entry_kind: u32::MAX,
         encoding: u32::MAX,
-        ..bare(What::Push(wire::Push {}))
+        ..bare(What::Push(wire::Push::default()))
     };
     vec![("numbers as large as they come", MAX, frame)]
 }
@@ -206,6 +209,7 @@ fn control_frames() -> Vec<Sample> {
         body_bytes_max: 65_536,
         streams_max: 64,
         token_expires_ms: TIME_MS + 900_000,
+        ..wire::Welcome::default()
     };
     let hint = wire::Hint { conversation: bytes(&CONVERSATION), head: 43, peer: bytes(&BOB) };
     let go_away = wire::GoAway { reconnect_after_ms_min: 100, reconnect_after_ms_max: 2_000 };
@@ -221,7 +225,11 @@ fn control_frames() -> Vec<Sample> {
 }
 
 fn request_frames() -> Vec<Sample> {
-    let named = |name: &str| wire::UserFound { user: bytes(&BOB), name: name.to_owned() };
+    let named = |name: &str| wire::UserFound {
+        user: bytes(&BOB),
+        name: name.to_owned(),
+        ..wire::UserFound::default()
+    };
     let summary = What::Summary(wire::Summary {
         conversation: bytes(&CONVERSATION),
         peer: Some(named("bob")),
@@ -229,9 +237,10 @@ fn request_frames() -> Vec<Sample> {
         own: Some(receipt(&ALICE, 42, 39)),
         peer_receipt: Some(receipt(&BOB, 42, 42)),
         last_activity_ms: TIME_MS,
+        ..wire::Summary::default()
     });
     let empty = wire::Summary { conversation: bytes(&CONVERSATION), ..Default::default() };
-    let list = wire::ListConversations { page: bytes(&[7; 24]), limit: 50 };
+    let list = wire::ListConversations { page: bytes(&[7; 24]), limit: 50, since_ms: 0 };
     let part = Frame {
         body: bytes(&[0x37, 0xa4, 0x30, 0xec]),
         ..bare(What::Dictionary(wire::Dictionary {}))
@@ -242,6 +251,7 @@ fn request_frames() -> Vec<Sample> {
             What::Register(wire::Register {
                 user_name: "alice".to_owned(),
                 device_label: "laptop".to_owned(),
+                ..wire::Register::default()
             }),
         ),
         (

@@ -103,7 +103,7 @@ macro_rules! element {
         }
     )*};
 }
-element!(u32 => Value::from(0), String => Value::from(""), Bytes => Value::from(""));
+element!(u32 => Value::from(0), u64 => Value::from(0), bool => Value::Bool(false), String => Value::from(""), Bytes => Value::from(""));
 
 impl<T: Message> Element for T {
     fn to_value(&self) -> Value {
@@ -158,9 +158,11 @@ macro_rules! messages {
 }
 
 messages! {
-    Send { again, seen }
+    Send { again, seen, revision }
     Ack {}
-    Push {}
+    Push { revision, changed, recalled, hidden, reactions }
+    ReactionCount { emoji, count, own }
+    Typing { conversation, stopped }
     Preview {}
     Receipts { members }
     MemberReceipt { user, delivered, read }
@@ -174,25 +176,109 @@ messages! {
     OwnReceipt { conversation, delivered, read }
     Welcome {
         server_time_ms, session, user, features, dictionaries, body_bytes_max, streams_max,
-        token_expires_ms
+        token_expires_ms, log
     }
     RefreshDue {}
     Refresh { token }
     Hint { conversation, head, peer }
     GoAway { reconnect_after_ms_min, reconnect_after_ms_max }
-    Register { user_name, device_label }
+    Register { user_name, device_label, password }
     Registered { user, device, device_secret }
     Login { device, device_secret }
     Token { token, expires_ms }
     FindUsers { names, users }
-    UserFound { user, name }
-    ListConversations { page, limit }
-    Summary { conversation, peer, unread, own, peer_receipt, last_activity_ms }
+    UserFound { user, name, nickname, avatar }
+    ListConversations { page, limit, since_ms }
+    Summary {
+        conversation, peer, unread, own, peer_receipt, last_activity_ms, group, mentions, settings
+    }
     ReadHistory { conversation, from, to, limit, newest }
     SetBlock { user, blocks }
     FetchDictionary { version }
     Dictionary {}
     Done { next_page, head }
+    WatchPresence { users }
+    Presence { user, online, seen_ms }
+    LogInWithPassword { user_name, password, device_label }
+    LogInWithToken { token, device_label }
+    ChangePassword { old, new, revoke_others }
+    ListDevices {}
+    DeviceFound { device, label, created_ms, seen_ms, own }
+    RevokeDevice { device }
+    GetAccount {}
+    Account { user, privacy, has_password, settings }
+    Privacy { messages, groups, presence }
+    Setting { key, value }
+    Person { nickname, avatar }
+    MemberSettings { silenced_until_ms, pinned_ms, archived }
+    SetConversation { conversation, settings }
+    HideEntries { conversation, seqs }
+    GroupProfile { name, avatar, joins, members_invite, whole_history, muted, created_ms }
+    CreateGroup { profile, users }
+    GetGroup { conversation }
+    Group { conversation, profile, members, role, refused, asked }
+    UserIds { users }
+    RoleOf { user, role }
+    MuteOf { user, until_ms }
+    JoinGroup { conversation, link, text }
+    MakeLink { conversation, expires_ms, uses_max }
+    RevokeLink { conversation, hash }
+    ListLinks { conversation }
+    Link { secret, hash, by, expires_ms, uses_max, uses }
+    ListMembers { conversation, page, limit }
+    MemberFound { user, role, muted_until_ms }
+    ListJoinRequests { conversation, page, limit }
+    JoinRequest { user, text, asked_ms }
+    ReadBy { conversation, seq }
+    Contact { user, friendship, follows, is_followed, blocks, remark, text, changed_ms }
+    ListContacts { page, limit }
+}
+
+/// Messages with one of several fields, which is written whatever its value is.
+macro_rules! choices {
+    ($($type:ident in $module:ident { $($field:ident),* } {
+        $($variant:ident = $name:ident),*
+    })*) => {$(
+        impl Message for wire::$type {
+            fn to_json(&self) -> Value {
+                #[allow(unused_mut, reason = "some messages have no other fields")]
+                let mut object = Map::new();
+                $(if let Some(value) = self.$field.write() {
+                    object.insert(stringify!($field).to_owned(), value);
+                })*
+                match &self.what {
+                    $(Some(wire::$module::What::$variant(choice)) => {
+                        object.insert(stringify!($name).to_owned(), choice.to_value());
+                    })*
+                    None => {}
+                }
+                Value::Object(object)
+            }
+            fn from_json(value: &Value) -> Result<Self> {
+                let object = value.as_object().context("not an object")?;
+                known_only(object, &[$(stringify!($field),)* $(stringify!($name)),*])?;
+                let mut what = None;
+                $(if let Some(choice) = object.get(stringify!($name)) {
+                    what = Some(wire::$module::What::$variant(Element::from_value(choice)?));
+                })*
+                Ok(Self { $($field: Field::read(object.get(stringify!($field)))?,)* what })
+            }
+        }
+    )*};
+}
+
+choices! {
+    ChangeGroup in change_group { conversation } {
+        Profile = profile, Add = add, Remove = remove, Leave = leave, Role = role,
+        Transfer = transfer, Mute = mute, Accept = accept, Decline = decline
+    }
+    ChangeContact in change_contact { user } {
+        Ask = ask, Accept = accept, Decline = decline, Remove = remove, Remark = remark,
+        Follow = follow, Block = block
+    }
+    ChangeAccount in change_account {} {
+        Person = person, Privacy = privacy, Set = set, Unset = unset
+    }
 }
 
 macro_rules! frame {
@@ -226,16 +312,28 @@ macro_rules! frame {
 }
 
 frame! {
-    header { number, id, seq, sender, time_ms, count, entry_kind, encoding, body }
+    header { number, id, seq, sender, time_ms, count, entry_kind, encoding, body, target, mentions }
     what {
         Send = send, Ack = ack, Push = push, Preview = preview, Receipts = receipts,
         Refusal = refusal, Attach = attach, Reset = reset, Gap = gap, Superseded = superseded,
+        Typing = typing, WatchPresence = watch_presence, Presence = presence,
         Hello = hello, Welcome = welcome, RefreshDue = refresh_due, Refresh = refresh,
         Hint = hint, GoAway = go_away,
         Register = register, Registered = registered, Login = login, Token = token,
         FindUsers = find_users, UserFound = user_found,
         ListConversations = list_conversations, Summary = summary, ReadHistory = read_history,
         SetBlock = set_block, FetchDictionary = fetch_dictionary, Dictionary = dictionary,
+        CreateGroup = create_group, GetGroup = get_group, Group = group,
+        ChangeGroup = change_group, JoinGroup = join_group, MakeLink = make_link,
+        RevokeLink = revoke_link, ListLinks = list_links, Link = link,
+        ListMembers = list_members, MemberFound = member_found,
+        ListJoinRequests = list_join_requests, JoinRequest = join_request, ReadBy = read_by,
+        ChangeContact = change_contact, Contact = contact, ListContacts = list_contacts,
+        LogInWithPassword = log_in_with_password, LogInWithToken = log_in_with_token,
+        ChangePassword = change_password, ListDevices = list_devices,
+        DeviceFound = device_found, RevokeDevice = revoke_device, GetAccount = get_account,
+        Account = account, ChangeAccount = change_account,
+        SetConversation = set_conversation, HideEntries = hide_entries,
         Done = done,
     }
 }

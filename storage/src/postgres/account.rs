@@ -90,7 +90,7 @@ pub(super) async fn users(pool: &PgPool, ids: &[UserId]) -> Result<Vec<User>, sq
 }
 
 fn user((id, name): (Uuid, String)) -> User {
-    User { id: id.into(), name }
+    crate::row::user(id, name)
 }
 
 pub(super) async fn device(

@@ -1,7 +1,7 @@
 //! Tables `conversation`, `member` and `receipt`.
 
 use petrel_core::id::{ConversationId, Seq, UserId};
-use petrel_core::store::{ConversationRecord, ConversationSummary, ListPosition, Receipt, User};
+use petrel_core::store::{ConversationRecord, ConversationSummary, ListPosition, Receipt};
 use sqlx::types::Uuid;
 use sqlx::{PgPool, Row as _};
 

@@ -105,7 +105,7 @@ async fn select(
 }
 
 fn user((id, name): (Uuid, String)) -> User {
-    User { id: id.into(), name }
+    crate::row::user(id, name)
 }
 
 pub(super) async fn device(

@@ -2,7 +2,7 @@
 
 use petrel_core::id::Seq;
 use petrel_core::id::{ConversationId, UserId};
-use petrel_core::store::{ConversationRecord, ConversationSummary, ListPosition, Receipt, User};
+use petrel_core::store::{ConversationRecord, ConversationSummary, ListPosition, Receipt};
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use sqlx::types::Uuid;
 use sqlx::{Row as _, SqlitePool};

@@ -14,11 +14,13 @@ async fn pair(store: &SqliteStore) -> (UserId, ConversationId) {
     let (a, b) = (UserId([1; 16]), UserId([2; 16]));
     for (id, name) in [(a, "ada"), (b, "bob")] {
         let account = NewAccount {
-            user: User { id, name: name.to_owned() },
+            user: User::named(id, name.to_owned()),
             device: DeviceId(id.0),
             device_label: String::new(),
             secret_hash: [0; 32],
             created_ms: 0,
+            password: None,
+            outside: None,
         };
         assert!(store.register(&account).await.unwrap());
     }
@@ -36,6 +38,9 @@ fn message(conversation: ConversationId, sender: UserId, id: u8) -> Append {
         kind: EntryKind::Text,
         encoding: 0,
         digest: ContentDigest::of(EntryKind::Text, 0, &body),
+        target: None,
+        revision: None,
+        mentions: Vec::new(),
         body: body.into(),
     }
 }

@@ -249,6 +249,10 @@ impl<C> Task<C> {
                     conflicts += 1;
                     Err(Rejection::IdConflict)
                 }
+                AppendOutcome::Conflict => {
+                    conflicts += 1;
+                    Err(Rejection::Conflict { what: "the message" })
+                }
                 AppendOutcome::Stale => {
                     stales += 1;
                     // Not stored, so it may be refused at once if it has to be.

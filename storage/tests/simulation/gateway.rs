@@ -279,6 +279,9 @@ impl Gateway {
             kind: EntryKind::Text,
             encoding: 0,
             digest: ContentDigest::of(EntryKind::Text, 0, &send.body),
+            target: None,
+            revision: None,
+            mentions: Vec::new(),
             body: send.body,
         };
         let share = self.hub.share(stream.conversation);

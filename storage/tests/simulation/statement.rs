@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use petrel_core::entry::{Cursor, Entry, Placed};
+use petrel_core::entry::{Changes, Cursor, Entry, Placed};
 use petrel_core::id::{ClientMessageId, ContentDigest, ConversationId, RightsVersion, Seq, UserId};
 use petrel_core::store::{Append, AppendOutcome};
 
@@ -110,6 +110,10 @@ pub(crate) fn entry_of(append: &Append, placed: Placed) -> Entry {
         kind: append.kind.number(),
         encoding: append.encoding,
         body: append.body.clone(),
+        target: append.target,
+        mentions: append.mentions.clone(),
+        changes: Changes::default(),
+        hidden: false,
     }
 }
 

@@ -389,7 +389,9 @@ impl Appender for SimAppender {
                     match outcome {
                         AppendOutcome::Duplicate(_) => counters.duplicates += 1,
                         AppendOutcome::Stale => counters.stale += 1,
-                        AppendOutcome::New(_) | AppendOutcome::IdConflict => {}
+                        AppendOutcome::New(_)
+                        | AppendOutcome::IdConflict
+                        | AppendOutcome::Conflict => {}
                     }
                 }
             });

@@ -52,11 +52,13 @@ impl World {
     pub(crate) fn account(&self, name: &str) -> NewAccount {
         let number = self.number();
         NewAccount {
-            user: User { id: UserId(bytes(1, number)), name: name.to_owned() },
+            user: User::named(UserId(bytes(1, number)), name.to_owned()),
             device: DeviceId(bytes(2, number)),
             device_label: "a device".to_owned(),
             secret_hash: [7; 32],
             created_ms: 1_700_000_000_000,
+            password: None,
+            outside: None,
         }
     }
 
@@ -80,7 +82,7 @@ impl World {
         self.appender.append(batch).await
     }
 
-    /// One letter for each answer (n new, d duplicate, s stale, c conflict), with its seq.
+    /// One letter for each answer (n new, d duplicate, s stale, c id conflict, x conflict), with its seq.
     pub(crate) async fn answers(&mut self, batch: &[Append]) -> String {
         let outcomes = self.append(batch).await.unwrap();
         outcomes
@@ -90,6 +92,7 @@ impl World {
                 AppendOutcome::Duplicate(placed) => format!("d{}", placed.seq),
                 AppendOutcome::Stale => "s".to_owned(),
                 AppendOutcome::IdConflict => "c".to_owned(),
+                AppendOutcome::Conflict => "x".to_owned(),
             })
             .collect::<Vec<_>>()
             .join(" ")
@@ -152,6 +155,9 @@ pub(crate) fn message(
         encoding: 0,
         body: text.as_bytes().to_vec().into(),
         digest: ContentDigest::of(EntryKind::Text, 0, text.as_bytes()),
+        target: None,
+        revision: None,
+        mentions: Vec::new(),
     }
 }
 

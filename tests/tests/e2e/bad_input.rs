@@ -154,6 +154,7 @@ async fn frames_and_bodies_are_taken_up_to_their_limits_exactly(stage: Stage) ->
         bare(What::Register(wire::Register {
             user_name: "a".repeat(len),
             device_label: String::new(),
+            password: String::new(),
         }))
     };
     let fresh = Raw::dial(&witness.gateway, &RawOptions::default()).await?;
@@ -204,7 +205,11 @@ async fn fields_are_taken_within_their_ranges_exactly(stage: Stage) -> Result<()
     let cursor = |seq| wire::Cursor { seq, tail: Bytes::from_static(&[1; 8]) };
     let conversation = raw::attach(witness.alice.user, witness.bob.user).conversation;
     let register = |name: String, label: String| {
-        What::Register(wire::Register { user_name: name, device_label: label })
+        What::Register(wire::Register {
+            user_name: name,
+            device_label: label,
+            password: String::new(),
+        })
     };
     let find = |n: usize| {
         let names = (0..n).map(|n| format!("nobody{n}")).collect();
@@ -214,8 +219,9 @@ async fn fields_are_taken_within_their_ranges_exactly(stage: Stage) -> Result<()
         let conversation = conversation.clone();
         What::ReadHistory(wire::ReadHistory { conversation, limit, ..wire::ReadHistory::default() })
     };
-    let list =
-        |limit| What::ListConversations(wire::ListConversations { limit, page: Bytes::new() });
+    let list = |limit| {
+        What::ListConversations(wire::ListConversations { limit, page: Bytes::new(), since_ms: 0 })
+    };
     let (page, lines, label) = (
         u32::try_from(limits::PAGE_ENTRIES_MAX)?,
         u32::try_from(limits::LIST_PAGE_MAX)?,
@@ -265,6 +271,7 @@ async fn fields_are_taken_within_their_ranges_exactly(stage: Stage) -> Result<()
             What::ListConversations(wire::ListConversations {
                 page: Bytes::from_static(b"nonsense"),
                 limit: 1,
+                since_ms: 0,
             }),
             Some((Code::Invalid, "page")),
         ),
@@ -476,7 +483,7 @@ async fn frames_out_of_place_are_refused(stage: Stage) -> Result<()> {
     // None of these begins a stream.
     for what in [
         What::Ack(wire::Ack {}),
-        What::Push(wire::Push {}),
+        What::Push(wire::Push::default()),
         What::Welcome(wire::Welcome::default()),
         What::Done(wire::Done::default()),
         What::Send(wire::Send::default()),

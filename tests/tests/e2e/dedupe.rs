@@ -48,7 +48,7 @@ async fn the_same_id_over_another_connection_has_the_same_place(stage: Stage) ->
     for gateway in [Some(&gateway), other.as_ref()].into_iter().flatten() {
         let (_raw, _control, mut stream) = stream_of(gateway, &alice, &bob).await?;
         let mut again = raw::send(1, id, b"the message");
-        again.what = Some(What::Send(wire::Send { again: true, seen: 0 }));
+        again.what = Some(What::Send(wire::Send { again: true, ..wire::Send::default() }));
         stream.write(again).await?;
         assert_eq!(stream.ack().await?, 2);
         // Also when it does not say that it comes again.

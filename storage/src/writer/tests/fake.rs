@@ -193,6 +193,9 @@ impl Message {
             kind: EntryKind::Text,
             encoding: 0,
             digest: ContentDigest::of(EntryKind::Text, 0, &body),
+            target: None,
+            revision: None,
+            mentions: Vec::new(),
             body,
         }
     }
