@@ -22,7 +22,7 @@ pub struct Change {
     /// Rows, in the order given.
     pub rows: Vec<RowChange>,
     /// Entries, in the order given, each at the head of its log. The first one's (sender, id)
-    /// makes the change idempotent.
+    /// makes the change idempotent. None (links): doing it twice has to do no harm.
     pub entries: Vec<ChangeEntry>,
 }
 

@@ -11,6 +11,7 @@ pub mod change;
 pub mod conversation;
 pub mod entry;
 pub mod error;
+pub mod event;
 pub mod id;
 pub mod limits;
 pub mod rate;

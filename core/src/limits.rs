@@ -81,6 +81,8 @@ pub const GROUP_LINKS_MAX: usize = 32;
 pub const JOIN_REQUESTS_MAX: usize = 1_000;
 /// How long a link works, at the most, in milliseconds (30 days).
 pub const LINK_LIFE_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1000;
+/// How long a link works unless its maker says, in milliseconds (7 days).
+pub const LINK_LIFE_MS_DEFAULT: u64 = 7 * 24 * 60 * 60 * 1000;
 /// Members up to which delivered receipts are kept, receipts are passed on and ReadBy is answered.
 pub const RECEIPT_MEMBERS_MAX: usize = 100;
 

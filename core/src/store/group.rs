@@ -42,8 +42,9 @@ pub trait GroupStore {
         after: Option<UserId>,
         limit: usize,
     ) -> Result<Vec<MemberLine>, StoreError>;
-    /// How many groups a user is a member of.
-    async fn groups_of(&self, user: UserId) -> Result<u64, StoreError>;
+    /// How many groups each of these users is a member of, in no order; those of none may be
+    /// left out.
+    async fn groups_of(&self, users: &[UserId]) -> Result<Vec<(UserId, u64)>, StoreError>;
     /// One page of open requests to join in the order of the users' ids, after this one.
     async fn join_requests(
         &self,
@@ -51,12 +52,12 @@ pub trait GroupStore {
         after: Option<UserId>,
         limit: usize,
     ) -> Result<Vec<JoinRequest>, StoreError>;
-    /// Whether this user has asked to join.
-    async fn has_asked_to_join(
+    /// Whether this user has asked to join, and how many open requests there are.
+    async fn asks_to_join(
         &self,
         group: ConversationId,
         user: UserId,
-    ) -> Result<bool, StoreError>;
+    ) -> Result<(bool, u64), StoreError>;
     /// The link whose secret has this SHA-256.
     async fn link(&self, hash: [u8; 32]) -> Result<Option<JoinLink>, StoreError>;
     /// A group's links that have not expired at this Unix time in milliseconds, at most `limit`.
