@@ -11,7 +11,7 @@ use petrel_proto::code::Code;
 use quinn::{Incoming, VarInt};
 use rustc_hash::FxHashMap;
 use tokio::sync::SetOnce;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::config::Config;
 use crate::gateway::Gateway;
@@ -20,6 +20,10 @@ use crate::{clock, metrics, stream};
 
 /// Streams that a connection may have open before sign-in.
 pub(crate) const STREAMS_BEFORE_SIGN_IN: u32 = 16;
+/// Streams that a signed-in client may have open while it has opened few of them. quinn keeps a
+/// slot for each stream that is allowed, in tables that double: with 28, and what the server opens
+/// left out, they are as small as with 16; with 29 they are twice as large.
+const STREAMS_WHILE_FEW: u32 = 28;
 /// Source addresses whose rates are remembered, at the most.
 const SOURCES_MAX: usize = 65_536;
 
@@ -35,6 +39,11 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    /// Streams of the client that are being read: the task of each holds this context.
+    fn streams_open(self: &Arc<Self>) -> usize {
+        Arc::strong_count(self) - 1
+    }
+
     /// The session, once there is one; `None` if the connection ends before.
     pub(crate) async fn signed_in(&self) -> Option<&Arc<Session>> {
         tokio::select! {
@@ -160,7 +169,48 @@ pub(crate) fn admit(gateway: &Arc<Gateway>, incoming: Incoming) {
     gateway.tasks.spawn(run(Arc::clone(gateway), incoming, place));
 }
 
-async fn run(gateway: Arc<Gateway>, incoming: Incoming, _place: Place) {
+/// Serves a connection from its first packet to its end.
+fn run(
+    gateway: Arc<Gateway>,
+    incoming: Incoming,
+    place: Place,
+) -> impl Future<Output = ()> + Send {
+    // Boxed: an idle connection is not to keep room for its beginning.
+    let beginning = Box::pin(begin(gateway, incoming));
+    async move {
+        let _place = place;
+        let Some(connected) = beginning.await else { return };
+        let Connected { context, began, mut code } = connected;
+        if code.is_none() {
+            accept_streams(&context).await;
+        }
+        if let Some(code) = code.take() {
+            context.connection.close(VarInt::from_u32(code.number()), code.label().as_bytes());
+        }
+        if let Some(session) = context.session.get() {
+            context.gateway.sessions.remove(session);
+            session.queue().end(Code::Ok);
+        }
+        let reason = context.connection.close_reason();
+        metrics::connection_closed(reason.as_ref());
+        tracing::debug!(
+            reason = reason.map(|r| r.to_string()),
+            seconds = began.elapsed().as_secs(),
+            "connection closed"
+        );
+    }
+}
+
+/// A connection after its handshake and sign-in.
+struct Connected {
+    context: Arc<Context>,
+    began: std::time::Instant,
+    /// With which code it has to be closed, if nobody signed in.
+    code: Option<Code>,
+}
+
+/// The handshake, and what comes until somebody has signed in.
+async fn begin(gateway: Arc<Gateway>, incoming: Incoming) -> Option<Connected> {
     let settings = &gateway.config.gateway;
     let began = std::time::Instant::now();
     let handshake = async { incoming.accept()?.await };
@@ -168,48 +218,47 @@ async fn run(gateway: Arc<Gateway>, incoming: Incoming, _place: Place) {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => {
             metrics::connection_refused("handshake");
-            return tracing::debug!(%error, "a handshake failed");
+            tracing::debug!(%error, "a handshake failed");
+            return None;
         }
-        Err(_) => return metrics::connection_refused("handshake_timeout"),
+        Err(_) => {
+            metrics::connection_refused("handshake_timeout");
+            return None;
+        }
     };
     metrics::get().handshake.record(began.elapsed());
-    let context =
-        Arc::new(Context { gateway: Arc::clone(&gateway), connection, session: SetOnce::new() });
     let deadline = Instant::now() + settings.sign_in_timeout.duration();
-    let code = accept_streams(&context, deadline).await;
-    if let Some(code) = code {
-        context.connection.close(VarInt::from_u32(code.number()), code.label().as_bytes());
-    }
-    if let Some(session) = context.session.get() {
-        gateway.sessions.remove(session);
-        session.queue().end(Code::Ok);
-    }
-    let reason = context.connection.close_reason();
-    metrics::connection_closed(reason.as_ref());
-    tracing::debug!(
-        reason = reason.map(|r| r.to_string()),
-        seconds = began.elapsed().as_secs(),
-        "connection closed"
-    );
+    let gateway = Arc::clone(&gateway);
+    let context = Arc::new(Context { gateway, connection, session: SetOnce::new() });
+    let accepting = async {
+        while let Ok((send, recv)) = context.connection.accept_bi().await {
+            spawn_stream(&context, send, recv);
+        }
+    };
+    let code = tokio::select! {
+        _ = context.session.wait() => None,
+        // Nothing is left to accept from: the connection is gone.
+        () = accepting => None,
+        () = sleep_until(deadline) => Some(Code::SignInTimeout),
+    };
+    Some(Connected { context, began, code })
 }
 
-/// Accepts streams until the connection ends. Gives back the code to close it with, if it has to be.
-async fn accept_streams(context: &Arc<Context>, deadline: Instant) -> Option<Code> {
-    while context.session.get().is_none() {
-        match timeout_at(deadline, context.connection.accept_bi()).await {
-            Ok(Ok((send, recv))) => spawn_stream(context, send, recv),
-            Ok(Err(_)) => return None,
-            Err(_) if context.session.get().is_some() => break,
-            Err(_) => return Some(Code::SignInTimeout),
+/// Accepts the streams of a signed-in client until its connection ends. It is allowed more once it
+/// has half of what it may have.
+async fn accept_streams(context: &Arc<Context>) {
+    let beside = crate::session::REQUESTS_AT_ONCE + 1;
+    let all = context.gateway.config.gateway.streams_max.to_u32() + beside;
+    let mut allowed = all.min(STREAMS_WHILE_FEW);
+    let connection = &context.connection;
+    connection.set_max_concurrent_bi_streams(VarInt::from_u32(allowed));
+    while let Ok((send, recv)) = connection.accept_bi().await {
+        spawn_stream(context, send, recv);
+        if allowed < all && context.streams_open() >= allowed as usize / 2 {
+            allowed = all;
+            connection.set_max_concurrent_bi_streams(VarInt::from_u32(allowed));
         }
     }
-    let streams_max = context.gateway.config.gateway.streams_max.to_u32();
-    let beside = crate::session::REQUESTS_AT_ONCE + 1;
-    context.connection.set_max_concurrent_bi_streams(VarInt::from_u32(streams_max + beside));
-    while let Ok((send, recv)) = context.connection.accept_bi().await {
-        spawn_stream(context, send, recv);
-    }
-    None
 }
 
 fn spawn_stream(context: &Arc<Context>, send: quinn::SendStream, recv: quinn::RecvStream) {

@@ -17,62 +17,73 @@ use crate::connection::Context;
 use crate::gateway::Gateway;
 use crate::send_queue::SendQueue;
 use crate::session::Session;
-use crate::stream::{self, End, Incoming};
+use crate::stream::{self, End, Incoming, Phase};
 use crate::{clock, dispatch, metrics, session_writer, translate};
 
 /// Bytes of the client's name for itself, at the most.
 const AGENT_BYTES_MAX: usize = 64;
 
 /// Takes the session out of the table when the control stream ends, however it ends.
-struct SignedIn<'a> {
-    gateway: &'a Gateway,
-    session: &'a Arc<Session>,
+struct SignedIn {
+    gateway: Arc<Gateway>,
+    session: Arc<Session>,
 }
 
-impl Drop for SignedIn<'_> {
+impl Drop for SignedIn {
     fn drop(&mut self) {
-        self.gateway.sessions.remove(self.session);
+        self.gateway.sessions.remove(&self.session);
         self.session.queue().end(Code::Ok);
     }
 }
 
-/// Serves the control stream from its Hello on, until it or the connection ends.
-pub(crate) async fn run(
+/// Answers Hello; after a Welcome the control stream is served until it or the connection ends.
+pub(crate) async fn begin(
     context: Arc<Context>,
     mut send: SendStream,
     mut incoming: Incoming,
-    mut hello: wire::Hello,
-) {
+    hello: wire::Hello,
+) -> Option<Phase> {
     let session = match sign_in(&context, &hello) {
         Ok(session) => session,
         Err(rejection) => {
             let code = translate::code(&rejection);
             metrics::sign_in(Some(code));
             incoming.stop(code);
-            return stream::answer(send, translate::refusal(&rejection, 0)).await;
+            stream::answer(send, translate::refusal(&rejection, 0)).await;
+            return None;
         }
     };
     metrics::sign_in(None);
-    let gateway = &context.gateway;
-    let _signed_in = SignedIn { gateway, session: &session };
-    let welcome = welcome(gateway, &session, &hello);
-    spawn_receipts(gateway, &session, std::mem::take(&mut hello.receipts));
-    // The session lives long; what is left of its Hello must not.
-    drop(hello);
-    if send.write_chunk(welcome).await.is_err() {
-        return;
+    let gateway = Arc::clone(&context.gateway);
+    let signed_in = SignedIn { gateway, session };
+    let welcome = welcome(&signed_in.gateway, &signed_in.session, &hello);
+    spawn_receipts(&signed_in.gateway, &signed_in.session, hello.receipts);
+    send.write_chunk(welcome).await.ok()?;
+    Phase::last(serve(context, signed_in, send, incoming))
+}
+
+/// What stays of a session's stream while the client is idle, so it is kept small.
+fn serve(
+    context: Arc<Context>,
+    signed_in: SignedIn,
+    send: SendStream,
+    mut incoming: Incoming,
+) -> impl Future<Output = ()> + Send {
+    // A block, as a function's future would hold what it is given twice.
+    async move {
+        let (gateway, session) = (&signed_in.gateway, &signed_in.session);
+        tracing::debug!(session = %session.id(), user = %session.user(), "signed in");
+        let writer = session_writer::run(Arc::clone(gateway), Arc::clone(session), send);
+        let writing = gateway.tasks.spawn(writer);
+        // From here on the session is known to fan-out and to streams that waited for it.
+        if context.session.set(Arc::clone(session)).is_err() {
+            session.queue().end(Code::ProtocolViolation);
+        }
+        incoming.set_max(limits::UNAUTHENTICATED_FRAME_BYTES_MAX);
+        let code = read(gateway, session, &mut incoming).await;
+        session.queue().end(code);
+        writing.await.ok();
     }
-    tracing::debug!(session = %session.id(), user = %session.user(), "signed in");
-    let writer = session_writer::run(Arc::clone(gateway), Arc::clone(&session), send);
-    let writing = gateway.tasks.spawn(writer);
-    // From here on the session is known to fan-out and to streams that waited for it.
-    if context.session.set(Arc::clone(&session)).is_err() {
-        session.queue().end(Code::ProtocolViolation);
-    }
-    incoming.set_max(limits::UNAUTHENTICATED_FRAME_BYTES_MAX);
-    let code = read(gateway, &session, &mut incoming).await;
-    session.queue().end(code);
-    writing.await.ok();
 }
 
 fn sign_in(context: &Context, hello: &wire::Hello) -> Result<Arc<Session>, Rejection> {

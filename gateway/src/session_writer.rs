@@ -59,7 +59,11 @@ struct Writer {
 }
 
 /// Runs until the session ends or its connection does.
-pub(crate) async fn run(gateway: Arc<Gateway>, session: Arc<Session>, control: SendStream) {
+pub(crate) fn run(
+    gateway: Arc<Gateway>,
+    session: Arc<Session>,
+    control: SendStream,
+) -> impl Future<Output = ()> + Send {
     let mut writer = Writer {
         control: Outgoing::new(0, control),
         streams: FxHashMap::default(),
@@ -68,21 +72,22 @@ pub(crate) async fn run(gateway: Arc<Gateway>, session: Arc<Session>, control: S
         gateway,
         session,
     };
-    loop {
-        match poll_fn(|cx| writer.poll_round(cx)).await {
-            Next::CatchUp(behind) => {
-                for (conversation, generation) in behind {
-                    attach::spawn_catch_up(
-                        &writer.gateway,
-                        &writer.session,
-                        conversation,
-                        generation,
-                    );
+    // A block, as a function's future would hold what it is given twice.
+    async move {
+        loop {
+            match poll_fn(|cx| writer.poll_round(cx)).await {
+                Next::CatchUp(behind) => {
+                    for (conversation, generation) in behind {
+                        attach::spawn_catch_up(
+                            &writer.gateway,
+                            &writer.session,
+                            conversation,
+                            generation,
+                        );
+                    }
                 }
-            }
-            Next::End(code) => {
-                writer.flush(code).await;
-                return;
+                // Boxed: an idle session is not to keep room for its end.
+                Next::End(code) => return Box::pin(writer.flush(code)).await,
             }
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::future::{BoxFuture, FutureExt as _};
 use petrel_core::entry::{EntryKind, Family};
 use petrel_core::error::Rejection;
 use petrel_core::id::{ClientMessageId, ContentDigest, ConversationId};
@@ -142,39 +143,75 @@ pub(crate) async fn refuse(send: SendStream, incoming: &mut Incoming, code: Code
     answer(send, translate::refusal_of(code, text)).await;
 }
 
+/// A part of a stream's life, and what follows it. Streams live long, and one future for a whole
+/// life is as large as its largest part; so each part is freed when the next begins.
+pub(crate) struct Phase(BoxFuture<'static, Option<Phase>>);
+
+impl Phase {
+    /// A part that another may follow.
+    pub(crate) fn then(part: impl Future<Output = Option<Self>> + Send + 'static) -> Option<Self> {
+        Some(Self(Box::pin(part)))
+    }
+
+    /// The last part.
+    pub(crate) fn last(part: impl Future<Output = ()> + Send + 'static) -> Option<Self> {
+        // Not a block, which would hold the part twice.
+        Self::then(part.map(|()| None))
+    }
+
+    /// Refuses a stream as its last part.
+    fn refuse(send: SendStream, mut incoming: Incoming, code: Code, text: String) -> Option<Self> {
+        Self::last(async move { refuse(send, &mut incoming, code, text).await })
+    }
+}
+
 /// Serves a stream that the client opened.
-pub(crate) async fn accepted(context: Arc<Context>, send: SendStream, recv: RecvStream) {
-    let mut incoming = Incoming::new(recv, limits::UNAUTHENTICATED_FRAME_BYTES_MAX);
-    let first = match tokio::time::timeout(FIRST_FRAME_TIMEOUT, incoming.next()).await {
-        Ok(Ok(first)) => first,
-        Ok(Err(End::Broken(error))) => {
-            let code = broken_code(&error);
-            return refuse(send, &mut incoming, code, error.to_string()).await;
+pub(crate) fn accepted(
+    context: Arc<Context>,
+    send: SendStream,
+    recv: RecvStream,
+) -> impl Future<Output = ()> + Send {
+    let mut next = Phase::then(begin(context, send, recv));
+    async move {
+        while let Some(phase) = next.take() {
+            next = phase.0.await;
         }
-        Ok(Err(End::Finished | End::Gone | End::NoRoom)) => return,
+    }
+}
+
+/// Reads the first frame; what it asks for comes next.
+async fn begin(context: Arc<Context>, send: SendStream, recv: RecvStream) -> Option<Phase> {
+    let mut incoming = Incoming::new(recv, limits::UNAUTHENTICATED_FRAME_BYTES_MAX);
+    match tokio::time::timeout(FIRST_FRAME_TIMEOUT, incoming.next()).await {
+        Ok(Ok((_, What::Hello(hello)))) => {
+            Phase::then(control::begin(context, send, incoming, hello))
+        }
+        Ok(Ok((_, What::Attach(attach)))) => {
+            Phase::then(attached(context, send, incoming, attach))
+        }
+        Ok(Ok((_, request))) => Phase::last(dispatch::serve(context, send, incoming, request)),
+        Ok(Err(End::Broken(error))) => {
+            Phase::refuse(send, incoming, broken_code(&error), error.to_string())
+        }
+        Ok(Err(End::Finished | End::Gone | End::NoRoom)) => None,
         Err(_) => {
             let text = "no frame came in time".to_owned();
-            return refuse(send, &mut incoming, Code::SignInTimeout, text).await;
+            Phase::refuse(send, incoming, Code::SignInTimeout, text)
         }
-    };
-    match first.1 {
-        What::Hello(hello) => Box::pin(control::run(context, send, incoming, hello)).await,
-        What::Attach(attach) => Box::pin(attached(context, send, incoming, attach)).await,
-        request => Box::pin(dispatch::serve(context, send, incoming, request)).await,
     }
 }
 
 /// From the opening of a stream to its first whole frame.
 const FIRST_FRAME_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Serves a conversation stream that the client opened.
+/// Attaches a conversation stream that the client opened; what it says is read next.
 async fn attached(
     context: Arc<Context>,
     send: SendStream,
     mut incoming: Incoming,
     attach: wire::Attach,
-) {
-    let Some(session) = context.signed_in().await.map(Arc::clone) else { return };
+) -> Option<Phase> {
+    let session = context.signed_in().await.map(Arc::clone)?;
     let gateway = &context.gateway;
     let found = match attach::Request::read(&attach, session.user()) {
         Ok(request) => {
@@ -191,13 +228,16 @@ async fn attached(
     };
     match result {
         Ok((cell, generation)) => {
-            read_conversation(gateway, &session, cell, generation, incoming).await;
+            let reader = Reader::new(gateway, session, cell, generation);
+            // The context is kept for as long: it counts the streams that are read.
+            Phase::last(reader.read(incoming).map(move |()| drop(context)))
         }
         Err((send, rejection)) => {
             let code = translate::code(&rejection);
             metrics::refused(code);
             incoming.stop(code);
             answer(send, translate::refusal(&rejection, 0)).await;
+            None
         }
     }
 }
@@ -213,67 +253,11 @@ pub(crate) fn spawn_opened(
     let (gateway, session) = (Arc::clone(gateway), Arc::clone(session));
     let tasks = gateway.tasks.clone();
     tasks.spawn(async move {
-        if let Ok(Some(cell)) = gateway.conversation(conversation).await {
+        if let Ok(Some(cell)) = Box::pin(gateway.conversation(conversation)).await {
             let incoming = Incoming::new(recv, limits::FRAME_BYTES_MAX);
-            read_conversation(&gateway, &session, cell, generation, incoming).await;
+            Reader::new(&gateway, session, cell, generation).read(incoming).await;
         }
     });
-}
-
-/// Reads what a client says on a conversation's stream, until it finishes its side.
-async fn read_conversation(
-    gateway: &Arc<Gateway>,
-    session: &Arc<Session>,
-    cell: Arc<Cell>,
-    generation: u64,
-    mut incoming: Incoming,
-) {
-    incoming.set_max(limits::FRAME_BYTES_MAX);
-    incoming.share_room(session);
-    let reader = Reader {
-        gateway: Arc::clone(gateway),
-        session: Arc::clone(session),
-        cell,
-        generation,
-        order: Arc::new(SendOrder::default()),
-    };
-    let refuse = |code: Code, text: String| {
-        metrics::refused(code);
-        let queue = reader.session.queue();
-        queue.put_beside(reader.cell.id(), generation, translate::refusal_of(code, text));
-    };
-    let refuse_stream = |mut incoming: Incoming, code: Code, text: String| {
-        metrics::refused(code);
-        let queue = reader.session.queue();
-        queue.put_last(reader.cell.id(), generation, translate::refusal_of(code, text));
-        incoming.stop(code);
-    };
-    loop {
-        match incoming.next().await {
-            Ok((frame, What::Send(send))) => reader.send(frame, &send).await,
-            Ok((_, What::Receipts(receipts))) => {
-                if let Err(rejection) = reader.receipts(&receipts) {
-                    refuse(translate::code(&rejection), rejection.to_string());
-                }
-            }
-            Ok((_, what)) => {
-                let text = format!("{} has no place here", dispatch::name_of(&what));
-                return refuse_stream(incoming, Code::Unexpected, text);
-            }
-            Err(End::Broken(error)) => {
-                return refuse_stream(incoming, broken_code(&error), error.to_string());
-            }
-            Err(End::NoRoom) => {
-                let text = "too many large frames are incomplete".to_owned();
-                return refuse_stream(incoming, Code::Overloaded, text);
-            }
-            Err(End::Finished) => {
-                return reader.session.queue().finish(reader.cell.id(), generation);
-            }
-            Err(End::Gone) => return,
-        }
-        reader.session.queue().touch(reader.cell.id(), generation, clock::coarse_s());
-    }
 }
 
 /// The reading side of one conversation stream.
@@ -286,8 +270,67 @@ struct Reader {
 }
 
 impl Reader {
+    fn new(
+        gateway: &Arc<Gateway>,
+        session: Arc<Session>,
+        cell: Arc<Cell>,
+        generation: u64,
+    ) -> Self {
+        let order = Arc::new(SendOrder::default());
+        Self { gateway: Arc::clone(gateway), session, cell, generation, order }
+    }
+
+    /// Reads what a client says on a conversation's stream, until it finishes its side.
+    fn read(self, mut incoming: Incoming) -> impl Future<Output = ()> + Send {
+        incoming.set_max(limits::FRAME_BYTES_MAX);
+        incoming.share_room(&self.session);
+        // A block, as a function's future would hold what it is given twice.
+        async move {
+            loop {
+                // Boxed: between two messages the stream is not to keep room for one.
+                let sending = match incoming.next().await {
+                    Ok((frame, What::Send(send))) => Some(Box::pin(self.send(frame, send))),
+                    Ok((_, What::Receipts(receipts))) => {
+                        if let Err(rejection) = self.receipts(&receipts) {
+                            self.refuse(0, &rejection);
+                        }
+                        None
+                    }
+                    Ok((_, what)) => {
+                        let text = format!("{} has no place here", dispatch::name_of(&what));
+                        return self.refuse_stream(&mut incoming, Code::Unexpected, text);
+                    }
+                    Err(End::Broken(error)) => {
+                        let (code, text) = (broken_code(&error), error.to_string());
+                        return self.refuse_stream(&mut incoming, code, text);
+                    }
+                    Err(End::NoRoom) => {
+                        let text = "too many large frames are incomplete".to_owned();
+                        return self.refuse_stream(&mut incoming, Code::Overloaded, text);
+                    }
+                    Err(End::Finished) => {
+                        return self.session.queue().finish(self.cell.id(), self.generation);
+                    }
+                    Err(End::Gone) => return,
+                };
+                if let Some(sending) = sending {
+                    sending.await;
+                }
+                self.session.queue().touch(self.cell.id(), self.generation, clock::coarse_s());
+            }
+        }
+    }
+
+    /// Ends the stream with a refusal.
+    fn refuse_stream(&self, incoming: &mut Incoming, code: Code, text: String) {
+        metrics::refused(code);
+        let refusal = translate::refusal_of(code, text);
+        self.session.queue().put_last(self.cell.id(), self.generation, refusal);
+        incoming.stop(code);
+    }
+
     /// Takes a Send; whatever is wrong with it is answered on its stream.
-    async fn send(&self, frame: Frame, send: &wire::Send) {
+    async fn send(&self, frame: Frame, send: wire::Send) {
         let number = frame.number;
         match self.order.turn(number) {
             Turn::Next => {}
@@ -297,7 +340,7 @@ impl Reader {
             }
         }
         let began = Instant::now();
-        if let Err(rejection) = self.take(frame, send, began).await {
+        if let Err(rejection) = self.take(frame, &send, began).await {
             // A final refusal uses the number up; after a retryable one it is still expected.
             if !translate::code(&rejection).is_retryable()
                 && let Ok(admission) = self.order.admit(number)
