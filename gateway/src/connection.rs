@@ -10,7 +10,7 @@ use petrel_core::rate::{Bucket, Rate};
 use petrel_proto::code::Code;
 use quinn::{Incoming, VarInt};
 use rustc_hash::FxHashMap;
-use tokio::sync::SetOnce;
+use tokio::sync::{Semaphore, SetOnce};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::config::Config;
@@ -24,6 +24,8 @@ pub(crate) const STREAMS_BEFORE_SIGN_IN: u32 = 16;
 /// slot for each stream that is allowed, in tables that double: with 28, and what the server opens
 /// left out, they are as small as with 16; with 29 they are twice as large.
 const STREAMS_WHILE_FEW: u32 = 28;
+/// KiB of incomplete frames (those above 1 KiB) that are held at once for one connection.
+const LARGE_FRAMES_KIB: usize = 160;
 /// Source addresses whose rates are remembered, at the most.
 const SOURCES_MAX: usize = 65_536;
 
@@ -36,6 +38,8 @@ pub(crate) struct Context {
     pub connection: quinn::Connection,
     /// Set by the control stream at sign-in; streams that came early wait for it.
     pub session: SetOnce<Arc<Session>>,
+    /// Room for large frames of which a part has come, in KiB.
+    pub large_frames: Arc<Semaphore>,
 }
 
 impl Context {
@@ -170,11 +174,7 @@ pub(crate) fn admit(gateway: &Arc<Gateway>, incoming: Incoming) {
 }
 
 /// Serves a connection from its first packet to its end.
-fn run(
-    gateway: Arc<Gateway>,
-    incoming: Incoming,
-    place: Place,
-) -> impl Future<Output = ()> + Send {
+fn run(gateway: Arc<Gateway>, incoming: Incoming, place: Place) -> impl Future<Output = ()> + Send {
     // Boxed: an idle connection is not to keep room for its beginning.
     let beginning = Box::pin(begin(gateway, incoming));
     async move {
@@ -229,7 +229,9 @@ async fn begin(gateway: Arc<Gateway>, incoming: Incoming) -> Option<Connected> {
     metrics::get().handshake.record(began.elapsed());
     let deadline = Instant::now() + settings.sign_in_timeout.duration();
     let gateway = Arc::clone(&gateway);
-    let context = Arc::new(Context { gateway, connection, session: SetOnce::new() });
+    let large_frames = Arc::new(Semaphore::new(LARGE_FRAMES_KIB));
+    let session = SetOnce::new();
+    let context = Arc::new(Context { gateway, connection, session, large_frames });
     let accepting = async {
         while let Ok((send, recv)) = context.connection.accept_bi().await {
             spawn_stream(&context, send, recv);

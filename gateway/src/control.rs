@@ -115,6 +115,7 @@ fn sign_in(context: &Context, hello: &wire::Hello) -> Result<Arc<Session>, Rejec
         context.connection.clone(),
         queue,
         gateway.budget.session_share(),
+        Arc::clone(&context.large_frames),
         &features(hello),
     ));
     if gateway.sessions.insert(Arc::clone(&session), limits::SESSIONS_PER_USER_MAX) {

@@ -34,9 +34,6 @@ pub(crate) struct Session {
     refresh_asked: AtomicBool,
 }
 
-/// KiB of incomplete frames (those above 1 KiB) that are held at once for one session.
-const LARGE_FRAMES_KIB: usize = 160;
-
 /// Requests at once on one connection.
 pub(crate) const REQUESTS_AT_ONCE: u32 = 8;
 
@@ -47,6 +44,7 @@ impl Session {
         connection: quinn::Connection,
         queue: SendQueue,
         share: Share,
+        large_frames: Arc<Semaphore>,
         features: &[&str],
     ) -> Self {
         use petrel_proto::version::{FEATURE_PREVIEW, FEATURE_RECEIPTS};
@@ -61,7 +59,7 @@ impl Session {
             wants_receipts: features.contains(&FEATURE_RECEIPTS),
             sends: Mutex::default(),
             requests: Mutex::default(),
-            large_frames: Arc::new(Semaphore::new(LARGE_FRAMES_KIB)),
+            large_frames,
             requests_under_way: Semaphore::new(REQUESTS_AT_ONCE as usize),
             token_issued_ms: AtomicU64::new(clock::unix_ms()),
             token_expires_ms: AtomicU64::new(identity.expires_ms()),
@@ -104,7 +102,7 @@ impl Session {
         self.wants_receipts
     }
 
-    /// Bounds the large frames of which a part has come.
+    /// Bounds the large frames of which a part has come, on all streams of its connection.
     pub(crate) fn large_frames(&self) -> &Arc<Semaphore> {
         &self.large_frames
     }

@@ -32,6 +32,9 @@ const CHUNK_BYTES: usize = 64 * 1024;
 /// Incomplete frames up to this size need no room of their own.
 const SMALL_FRAME_BYTES: usize = 1024;
 
+/// What [`End::NoRoom`] is to the peer.
+const NO_ROOM: &str = "too many large frames are incomplete";
+
 /// Why reading a stream ended.
 #[derive(Debug)]
 pub(crate) enum End {
@@ -41,7 +44,7 @@ pub(crate) enum End {
     Gone,
     /// What came is not a frame.
     Broken(FrameError),
-    /// Too much is incomplete on the session's streams together.
+    /// Too much is incomplete on the connection's streams together.
     NoRoom,
 }
 
@@ -51,20 +54,16 @@ pub(crate) struct Incoming {
     stream: RecvStream,
     reader: FrameReader,
     chunk: Bytes,
-    /// Room for frames above [`SMALL_FRAME_BYTES`] while they are incomplete.
-    room: Option<Arc<Semaphore>>,
+    /// Room for frames above [`SMALL_FRAME_BYTES`] while they are incomplete, shared by the
+    /// streams of a connection: their number does not multiply what a peer can make us hold.
+    room: Arc<Semaphore>,
 }
 
 impl Incoming {
     /// Reads frames of up to `max` bytes.
-    pub(crate) fn new(stream: RecvStream, max: usize) -> Self {
-        Self { stream, reader: FrameReader::new(max), chunk: Bytes::new(), room: None }
-    }
-
-    /// Shares the room for large incomplete frames with the session's other streams, so that
-    /// their number does not multiply what a peer can make us hold.
-    fn share_room(&mut self, session: &Session) {
-        self.room = Some(Arc::clone(session.large_frames()));
+    pub(crate) fn new(stream: RecvStream, max: usize, room: &Arc<Semaphore>) -> Self {
+        let room = Arc::clone(room);
+        Self { stream, reader: FrameReader::new(max), chunk: Bytes::new(), room }
     }
 
     /// The next frame and what it is.
@@ -82,18 +81,17 @@ impl Incoming {
                     }
                     return frame::decode(payload).map_err(End::Broken);
                 }
-                Ok(None) => {}
+                // The same: what is incomplete was copied.
+                Ok(None) => self.chunk = Bytes::new(),
                 Err(error) => return Err(End::Broken(error)),
             }
-            if room.is_none()
-                && let Some(shared) = &self.room
-                && self.reader.wanted().is_some_and(|bytes| bytes > SMALL_FRAME_BYTES)
+            if room.is_none() && self.reader.wanted().is_some_and(|bytes| bytes > SMALL_FRAME_BYTES)
             {
                 let units = self.reader.wanted().unwrap_or_default().div_ceil(1024);
                 let units = u32::try_from(units).unwrap_or(u32::MAX);
                 // Waiting here could wait for ever: what is not read keeps the
                 // rest of the other frames from coming.
-                room = Some(shared.try_acquire_many(units).map_err(|_| End::NoRoom)?);
+                room = Some(self.room.try_acquire_many(units).map_err(|_| End::NoRoom)?);
             }
             match self.stream.read_chunk(CHUNK_BYTES, true).await {
                 Ok(Some(chunk)) => self.chunk = chunk.bytes,
@@ -181,19 +179,19 @@ pub(crate) fn accepted(
 
 /// Reads the first frame; what it asks for comes next.
 async fn begin(context: Arc<Context>, send: SendStream, recv: RecvStream) -> Option<Phase> {
-    let mut incoming = Incoming::new(recv, limits::UNAUTHENTICATED_FRAME_BYTES_MAX);
+    let room = &context.large_frames;
+    let mut incoming = Incoming::new(recv, limits::UNAUTHENTICATED_FRAME_BYTES_MAX, room);
     match tokio::time::timeout(FIRST_FRAME_TIMEOUT, incoming.next()).await {
         Ok(Ok((_, What::Hello(hello)))) => {
             Phase::then(control::begin(context, send, incoming, hello))
         }
-        Ok(Ok((_, What::Attach(attach)))) => {
-            Phase::then(attached(context, send, incoming, attach))
-        }
+        Ok(Ok((_, What::Attach(attach)))) => Phase::then(attached(context, send, incoming, attach)),
         Ok(Ok((_, request))) => Phase::last(dispatch::serve(context, send, incoming, request)),
         Ok(Err(End::Broken(error))) => {
             Phase::refuse(send, incoming, broken_code(&error), error.to_string())
         }
-        Ok(Err(End::Finished | End::Gone | End::NoRoom)) => None,
+        Ok(Err(End::NoRoom)) => Phase::refuse(send, incoming, Code::Overloaded, NO_ROOM.to_owned()),
+        Ok(Err(End::Finished | End::Gone)) => None,
         Err(_) => {
             let text = "no frame came in time".to_owned();
             Phase::refuse(send, incoming, Code::SignInTimeout, text)
@@ -254,7 +252,8 @@ pub(crate) fn spawn_opened(
     let tasks = gateway.tasks.clone();
     tasks.spawn(async move {
         if let Ok(Some(cell)) = Box::pin(gateway.conversation(conversation)).await {
-            let incoming = Incoming::new(recv, limits::FRAME_BYTES_MAX);
+            let room = session.large_frames();
+            let incoming = Incoming::new(recv, limits::FRAME_BYTES_MAX, room);
             Reader::new(&gateway, session, cell, generation).read(incoming).await;
         }
     });
@@ -283,7 +282,6 @@ impl Reader {
     /// Reads what a client says on a conversation's stream, until it finishes its side.
     fn read(self, mut incoming: Incoming) -> impl Future<Output = ()> + Send {
         incoming.set_max(limits::FRAME_BYTES_MAX);
-        incoming.share_room(&self.session);
         // A block, as a function's future would hold what it is given twice.
         async move {
             loop {
@@ -305,7 +303,7 @@ impl Reader {
                         return self.refuse_stream(&mut incoming, code, text);
                     }
                     Err(End::NoRoom) => {
-                        let text = "too many large frames are incomplete".to_owned();
+                        let text = NO_ROOM.to_owned();
                         return self.refuse_stream(&mut incoming, Code::Overloaded, text);
                     }
                     Err(End::Finished) => {

@@ -14,6 +14,7 @@ mod capacity;
 mod certificate;
 mod dedupe;
 mod first_chat;
+mod hostile;
 mod list;
 mod metrics;
 mod preview;
