@@ -63,13 +63,13 @@ pub(crate) async fn begin(
 }
 
 /// What stays of a session's stream while the client is idle, so it is kept small.
+#[allow(clippy::manual_async_fn, reason = "a function's future would hold what it is given twice")]
 fn serve(
     context: Arc<Context>,
     signed_in: SignedIn,
     send: SendStream,
     mut incoming: Incoming,
 ) -> impl Future<Output = ()> + Send {
-    // A block, as a function's future would hold what it is given twice.
     async move {
         let (gateway, session) = (&signed_in.gateway, &signed_in.session);
         tracing::debug!(session = %session.id(), user = %session.user(), "signed in");
