@@ -55,7 +55,7 @@ impl AsyncUdpSocket for Socket {
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         let is_bad = self.line.is_bad.load(Ordering::Relaxed);
-        if is_bad && self.line.said.fetch_add(1, Ordering::Relaxed) % 2 == 0 {
+        if is_bad && self.line.said.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
             return Ok(());
         }
         self.inner.try_send(transmit)
