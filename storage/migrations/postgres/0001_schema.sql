@@ -48,7 +48,8 @@ CREATE INDEX member_by_user ON member (user_id, conversation_id);
 
 -- The log. No foreign keys: the lock on the conversation's row proves that it
 -- is there, and a check for each row would cost more than the row. The second
--- key is the promise that one id of one sender is stored once.
+-- key is the promise that one id of one sender is stored once; ids begin
+-- with a time, so with them in front all that is new goes to the same few pages.
 CREATE TABLE entry (
   conversation_id uuid NOT NULL,
   seq             bigint NOT NULL,
@@ -63,7 +64,7 @@ CREATE TABLE entry (
   digest          bytea NOT NULL,                -- of kind, encoding and body as sent; never changes
   body            bytea NOT NULL,
   CONSTRAINT entry_place PRIMARY KEY (conversation_id, seq),
-  CONSTRAINT entry_id UNIQUE (conversation_id, sender, client_msg_id)
+  CONSTRAINT entry_id UNIQUE (client_msg_id, conversation_id, sender)
 );
 -- Bodies arrive compressed: trying again would only cost time.
 ALTER TABLE entry ALTER COLUMN body SET STORAGE EXTERNAL;

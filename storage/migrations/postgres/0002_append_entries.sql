@@ -32,7 +32,45 @@ AS $f$
 #variable_conflict use_column
 DECLARE
   now_ms bigint;
+  log record;
+  old record;
 BEGIN
+  IF cardinality(p_conversation) = 1 THEN
+    -- What follows, for a batch of one: most batches are, while there is little to do.
+    SELECT c.head, c.countable, c.rights_version INTO log
+      FROM conversation c WHERE c.id = p_conversation[1] FOR NO KEY UPDATE;
+    now_ms := floor(extract(epoch FROM clock_timestamp()) * 1000);
+    idx := 1;
+    SELECT e.seq, e.count, e.committed_ms, e.rights_version, e.digest INTO old FROM entry e
+     WHERE e.conversation_id = p_conversation[1] AND e.sender = p_sender[1] AND e.client_msg_id = p_id[1];
+    IF FOUND THEN
+      outcome := CASE WHEN old.digest = p_digest[1] THEN 1 ELSE 3 END;
+      seq := old.seq;
+      count := old.count;
+      committed_ms := old.committed_ms;
+      rights_version := old.rights_version;
+    ELSE
+      committed_ms := now_ms;
+      rights_version := log.rights_version;
+      IF log.rights_version = p_admitted_by[1] THEN
+        outcome := 0;
+        seq := log.head + 1;
+        count := log.countable + p_countable[1]::integer;
+        INSERT INTO entry (conversation_id, seq, count, committed_ms, rights_version, encoding, sender,
+                           client_msg_id, kind, countable, digest, body)
+        VALUES (p_conversation[1], log.head + 1, log.countable + p_countable[1]::integer, now_ms,
+                log.rights_version, p_encoding[1], p_sender[1], p_id[1], p_kind[1], p_countable[1],
+                p_digest[1], p_body[1]);
+        UPDATE conversation c
+           SET head = log.head + 1, countable = log.countable + p_countable[1]::integer, last_at_ms = now_ms
+         WHERE c.id = p_conversation[1];
+      ELSE
+        outcome := 2;
+      END IF;
+    END IF;
+    RETURN NEXT;
+    RETURN;
+  END IF;
   PERFORM 1 FROM conversation c WHERE c.id = ANY (p_conversation) ORDER BY c.id FOR NO KEY UPDATE;
   now_ms := floor(extract(epoch FROM clock_timestamp()) * 1000);
   RETURN QUERY
