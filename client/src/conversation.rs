@@ -13,9 +13,9 @@ use tokio::sync::{Notify, oneshot};
 use crate::backoff::jittered;
 use crate::cursor::{Cursor, CursorTrail};
 use crate::error::SendOutcomeError;
-use crate::event::{Acked, Entry, Event, Receipt};
+use crate::event::{Acked, Entry, Event};
 use crate::id::{ConversationId, MessageId, UserId};
-use crate::incoming::{Attach, Incoming};
+use crate::incoming::{Attach, Incoming, SaidReceipt};
 use crate::outbox::{Outbox, Pause};
 use crate::receipt::{MemberReceipts, OwnReceipts};
 use crate::timeline::Timeline;
@@ -157,12 +157,17 @@ impl Conversation {
             return;
         }
         match incoming {
-            Incoming::Entry(entry) => self.take_push(entry, current, cx, fx),
-            Incoming::Ack { number, id, seq, time_ms, count } => {
-                let found = match id {
-                    Some(id) => self.outbox.remove(id),
-                    None if current => self.outbox.remove_numbered(number),
-                    None => None,
+            Incoming::Push(push) => {
+                // Without a name and without a peer it is a hole, which a page of history closes.
+                if let Some(sender) = push.sender.or(self.peer) {
+                    self.take_push(push.by(self.id, sender), current, cx, fx);
+                }
+            }
+            Incoming::Ack { number, seq, time_ms, count } => {
+                let found = if current {
+                    self.outbox.remove_numbered(number)
+                } else {
+                    self.outbox.remove_left(generation, number)
                 };
                 if let Some(message) = found {
                     self.take_ack(message, seq, time_ms, count, cx, fx);
@@ -207,7 +212,8 @@ impl Conversation {
         self.take_receipts(attach.receipts, fx);
     }
 
-    fn take_receipts(&mut self, said: Vec<Receipt>, fx: &mut Effects) {
+    fn take_receipts(&mut self, said: Vec<SaidReceipt>, fx: &mut Effects) {
+        let said = said.into_iter().filter_map(|receipt| receipt.of(self.peer)).collect();
         let members = self.member_receipts.raise(said);
         if !members.is_empty() {
             fx.events.push(Event::Receipts { conversation: self.id, members });
@@ -293,10 +299,11 @@ impl Conversation {
 
     /// The stream that was ours to write on is gone, or is left.
     pub(crate) fn stream_gone(&mut self) {
-        if let Some(stream) = self.stream.take() {
+        let left = self.stream.take().map(|stream| {
             stream.writer.notify_one();
-        }
-        self.outbox.start_stream();
+            stream.generation
+        });
+        self.outbox.start_stream(left);
         self.receipts.unconfirmed();
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{AckFrequencyConfig, IdleTimeout, TransportConfig, VarInt};
+use quinn_proto::RandomConnectionIdGenerator;
 
 use crate::error::ClientError;
 use crate::id::{DeviceId, UserId};
@@ -239,7 +240,7 @@ impl Line {
         {
             return Ok(own.clone());
         }
-        let endpoint = quinn::Endpoint::client(any_port(server.is_ipv6()))
+        let endpoint = open_endpoint(any_port(server.is_ipv6()))
             .map_err(|error| ClientError::Connection(error.to_string()))?;
         self.own = Some(endpoint.clone());
         Ok(endpoint)
@@ -257,6 +258,23 @@ impl Line {
             drop(tokio::time::timeout(LAST_PACKET, own.wait_idle()).await);
         }
     }
+}
+
+/// Bytes of a client's connection ids, which every packet to it carries: enough to tell some
+/// ten thousand connections of a shared endpoint apart.
+const CONNECTION_ID_BYTES: usize = 4;
+
+/// QUIC's settings for an endpoint of clients; also for one that many clients share
+/// ([`DialerOptions::endpoint`]).
+pub fn endpoint_config() -> quinn::EndpointConfig {
+    let mut config = quinn::EndpointConfig::default();
+    config.cid_generator(|| Box::new(RandomConnectionIdGenerator::new(CONNECTION_ID_BYTES)));
+    config
+}
+
+fn open_endpoint(address: SocketAddr) -> std::io::Result<quinn::Endpoint> {
+    let socket = std::net::UdpSocket::bind(address)?;
+    quinn::Endpoint::new(endpoint_config(), None, socket, Arc::new(quinn::TokioRuntime))
 }
 
 /// Any local address and port.

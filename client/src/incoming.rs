@@ -4,7 +4,7 @@ use bytes::Bytes;
 use petrel_proto::code::Code;
 use petrel_proto::wire::{self, Frame, frame::What};
 
-use crate::body;
+use crate::body::{self, Undecodable};
 use crate::cursor::Cursor;
 use crate::event::{Entry, GapReason, Preview, Receipt};
 use crate::id::{ConversationId, MessageId, UserId};
@@ -17,15 +17,53 @@ const TEXT_BYTES_MAX: usize = 512;
 /// What the server says on a conversation's stream.
 #[derive(Debug)]
 pub(crate) enum Incoming {
-    Entry(Entry),
-    Ack { number: u64, id: Option<MessageId>, seq: u64, time_ms: u64, count: u64 },
+    Push(Push),
+    Ack { number: u64, seq: u64, time_ms: u64, count: u64 },
     Refusal { number: u64, refusal: Refusal },
     Preview(Preview),
-    Receipts(Vec<Receipt>),
+    Receipts(Vec<SaidReceipt>),
     Attach(Attach),
     Gap { from: u64, to: u64, reason: GapReason },
     Reset { to: u64 },
     Superseded,
+}
+
+/// An entry as a stream brings it.
+#[derive(Debug)]
+pub(crate) struct Push {
+    /// `None`: the other one of the pair.
+    pub(crate) sender: Option<UserId>,
+    pub(crate) seq: u64,
+    pub(crate) id: MessageId,
+    pub(crate) time_ms: u64,
+    pub(crate) count: u64,
+    pub(crate) kind: u16,
+    pub(crate) body: Result<Bytes, Undecodable>,
+}
+
+impl Push {
+    /// The entry, of this sender.
+    pub(crate) fn by(self, conversation: ConversationId, sender: UserId) -> Entry {
+        let Self { sender: _, seq, id, time_ms, count, kind, body } = self;
+        Entry { conversation, seq, id, sender, time_ms, count, kind, body }
+    }
+}
+
+/// A member's receipt as a stream brings it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct SaidReceipt {
+    /// `None`: the other one of the pair.
+    pub(crate) user: Option<UserId>,
+    pub(crate) delivered: u64,
+    pub(crate) read: u64,
+}
+
+impl SaidReceipt {
+    /// Whose it is; `None` if it is the peer's and there is none.
+    pub(crate) fn of(self, peer: Option<UserId>) -> Option<Receipt> {
+        let Self { user, delivered, read } = self;
+        Some(Receipt { user: user.or(peer)?, delivered, read })
+    }
 }
 
 /// The server says no.
@@ -45,7 +83,7 @@ pub(crate) struct Attach {
     pub(crate) after: u64,
     pub(crate) head: u64,
     pub(crate) count: u64,
-    pub(crate) receipts: Vec<Receipt>,
+    pub(crate) receipts: Vec<SaidReceipt>,
 }
 
 /// Why a frame has no place where it came.
@@ -60,10 +98,9 @@ pub(crate) fn read(
     what: What,
 ) -> Result<Incoming, BadFrame> {
     Ok(match what {
-        What::Push(_) => Incoming::Entry(entry(conversation, &frame)?),
+        What::Push(_) => Incoming::Push(push(&frame)?),
         What::Ack(_) => Incoming::Ack {
             number: frame.number,
-            id: MessageId::from_slice(&frame.id).ok(),
             seq: place(frame.seq)?,
             time_ms: frame.time_ms,
             count: frame.count,
@@ -88,13 +125,18 @@ pub(crate) fn read(
     })
 }
 
-/// A Push, or the last entry in a Summary.
+/// A Push of a page, or the last entry in a Summary: they name the sender.
 pub(crate) fn entry(conversation: ConversationId, frame: &Frame) -> Result<Entry, BadFrame> {
-    Ok(Entry {
-        conversation,
+    let push = push(frame)?;
+    let sender = push.sender.ok_or(BadFrame("an entry without a sender"))?;
+    Ok(push.by(conversation, sender))
+}
+
+fn push(frame: &Frame) -> Result<Push, BadFrame> {
+    Ok(Push {
         seq: place(frame.seq)?,
         id: message_id(&frame.id)?,
-        sender: user_id(&frame.sender)?,
+        sender: optional_user(&frame.sender)?,
         time_ms: frame.time_ms,
         count: frame.count,
         kind: kind(frame)?,
@@ -152,13 +194,13 @@ pub(crate) fn write_cursor(cursor: Cursor) -> wire::Cursor {
     wire::Cursor { seq: cursor.seq, tail: Bytes::copy_from_slice(&cursor.tail) }
 }
 
-fn receipts(members: &[wire::MemberReceipt]) -> Result<Vec<Receipt>, BadFrame> {
+fn receipts(members: &[wire::MemberReceipt]) -> Result<Vec<SaidReceipt>, BadFrame> {
     members
         .iter()
         .take(MEMBERS_MAX)
         .map(|member| {
-            Ok(Receipt {
-                user: user_id(&member.user)?,
+            Ok(SaidReceipt {
+                user: optional_user(&member.user)?,
                 delivered: member.delivered,
                 read: member.read,
             })
@@ -220,6 +262,21 @@ mod tests {
             assert!(read(HERE, frame.clone(), what()).is_err(), "{frame:?}");
         }
         assert!(read(HERE, push(), What::Done(wire::Done::default())).is_err());
+        // The sender may go without saying on a pair's stream; a page always names him.
+        let unnamed = Frame { sender: Bytes::new(), ..push() };
+        assert!(read(HERE, unnamed.clone(), what()).is_ok());
+        assert!(entry(HERE, &unnamed).is_err());
+        assert!(entry(HERE, &push()).is_ok());
+    }
+
+    #[test]
+    fn a_receipt_without_a_name_is_the_peers() {
+        let (peer, other) = (UserId([4; 16]), UserId([5; 16]));
+        let said = |user| SaidReceipt { user, delivered: 2, read: 1 };
+        let of = |user| Some(Receipt { user, delivered: 2, read: 1 });
+        assert_eq!(said(None).of(Some(peer)), of(peer));
+        assert_eq!(said(Some(other)).of(Some(peer)), of(other));
+        assert_eq!(said(None).of(None), None);
     }
 
     #[test]

@@ -34,7 +34,7 @@ mod watch;
 pub use body::{BODY_BYTES_MAX, Undecodable};
 pub use client::{Client, Events, Stats};
 pub use cursor::Cursor;
-pub use dialer::{Dialer, DialerOptions, Server, Transport};
+pub use dialer::{Dialer, DialerOptions, Server, Transport, endpoint_config};
 pub use error::{ClientError, SendError, SendOutcomeError};
 pub use event::{
     Acked, ConversationRef, Entry, Event, GapReason, Observer, OfflineReason, Preview, Receipt,

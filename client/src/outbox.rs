@@ -28,11 +28,23 @@ pub(crate) struct Queued<W> {
     pub(crate) tried: bool,
     pub(crate) waiter: Option<W>,
     number: u64,
+    /// The last stream that was left with it under way (its generation), and its number there.
+    left: Option<(u64, u64)>,
 }
 
 impl<W> Queued<W> {
     pub(crate) fn new(id: MessageId, kind: u16, encoding: u32, body: Bytes) -> Self {
-        Self { id, kind, encoding, body, durable_at: 0, tried: false, waiter: None, number: 0 }
+        Self {
+            id,
+            kind,
+            encoding,
+            body,
+            durable_at: 0,
+            tried: false,
+            waiter: None,
+            number: 0,
+            left: None,
+        }
     }
 }
 
@@ -97,10 +109,15 @@ impl<W> Outbox<W> {
         self.items.push_back(message);
     }
 
-    /// A new stream: numbers start at 1, with the oldest message.
-    pub(crate) fn start_stream(&mut self) {
+    /// A new stream after `left` (its generation): numbers start at 1, with the oldest message.
+    pub(crate) fn start_stream(&mut self, left: Option<u64>) {
         for item in &mut self.items {
-            item.number = 0;
+            let number = std::mem::take(&mut item.number);
+            if let Some(generation) = left
+                && number > 0
+            {
+                item.left = Some((generation, number));
+            }
         }
         self.next_number = 1;
         self.unwritten = 0;
@@ -153,6 +170,12 @@ impl<W> Outbox<W> {
     /// The same, by its number on this stream.
     pub(crate) fn remove_numbered(&mut self, number: u64) -> Option<Queued<W>> {
         let index = self.index_of(number)?;
+        self.remove_at(index)
+    }
+
+    /// The same, by its number on a stream that was left, and is still read.
+    pub(crate) fn remove_left(&mut self, generation: u64, number: u64) -> Option<Queued<W>> {
+        let index = self.items.iter().position(|item| item.left == Some((generation, number)))?;
         self.remove_at(index)
     }
 
@@ -247,7 +270,7 @@ mod tests {
         assert_eq!(write(&mut outbox, now), [(3, 3, false)]);
         assert!(outbox.remove_numbered(1).is_some());
         assert!(outbox.remove_numbered(1).is_none());
-        outbox.start_stream();
+        outbox.start_stream(None);
         outbox.push(message(4));
         assert_eq!(write(&mut outbox, now), [(1, 2, true), (2, 3, true), (3, 4, false)]);
     }
@@ -315,6 +338,20 @@ mod tests {
         }
         outbox.refuse_for_now(number, Pause::None);
         assert_eq!(write(&mut outbox, now).len(), 2);
+    }
+
+    #[test]
+    fn an_answer_on_a_stream_that_was_left_finds_its_message() {
+        let now = Instant::now();
+        let mut outbox = outbox(1..=3);
+        write(&mut outbox, now);
+        outbox.start_stream(Some(7));
+        // Written anew, with other numbers.
+        assert!(outbox.remove_left(7, 1).is_some_and(|message| message.id.0[0] == 1));
+        assert_eq!(write(&mut outbox, now), [(1, 2, true), (2, 3, true)]);
+        assert!(outbox.remove_left(6, 2).is_none());
+        assert!(outbox.remove_left(7, 2).is_some_and(|message| message.id.0[0] == 2));
+        assert!(outbox.remove_numbered(2).is_some_and(|message| message.id.0[0] == 3));
     }
 
     #[test]

@@ -186,7 +186,7 @@ impl Shared {
             progress: false,
         };
         conversation.used = now;
-        conversation.outbox.start_stream();
+        conversation.outbox.start_stream(None);
         let task = stream::open(
             Arc::clone(self),
             connection.clone(),
@@ -241,7 +241,7 @@ impl Shared {
                 attached: true,
                 progress: true,
             });
-            conversation.outbox.start_stream();
+            conversation.outbox.start_stream(None);
             conversation.used = cx.now;
             notify.notify_one();
             writer = Some(notify);

@@ -13,13 +13,14 @@ use crate::entry::{Cursor, Entry};
 use crate::error::Rejection;
 use crate::id::{ClientMessageId, ContentDigest, ConversationId, RightsVersion, Seq, UserId};
 use crate::limits;
-use crate::store::{ConversationRecord, Member, Receipt};
+use crate::store::{ConversationKind, ConversationRecord, Member, Receipt};
 
 /// A conversation as this gateway knows it. `O` is where the answer to a send
 /// goes (the gateway's business).
 #[derive(Debug)]
 pub struct Conversation<O> {
     id: ConversationId,
+    is_pair: bool,
     rights_version: RightsVersion,
     members: Vec<Member>,
     floor: Seq,
@@ -77,6 +78,7 @@ impl<O> Conversation<O> {
     pub fn new(record: ConversationRecord) -> Self {
         Self {
             id: record.id,
+            is_pair: matches!(record.kind, ConversationKind::Pair),
             rights_version: record.rights_version,
             members: record.members,
             floor: record.floor,
@@ -150,11 +152,9 @@ impl<O> Conversation<O> {
             .map(|m| m.user)
     }
 
-    /// The other one of a pair.
+    /// The other one of a pair; a group of two has none.
     pub fn peer_of(&self, user: UserId) -> Option<UserId> {
-        let mut others = self.members().filter(|m| *m != user);
-        let first = others.next();
-        first.filter(|_| others.next().is_none())
+        self.members().find(|m| *m != user).filter(|_| self.is_pair)
     }
 
     /// The first and last entry that `user` may see as of now; `None` if he is no member.

@@ -10,7 +10,6 @@ use parking_lot::RwLock;
 use petrel_proto::version::ALPN;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{EndpointConfig, ServerConfig, TokioRuntime, TransportConfig, VarInt};
-use quinn_proto::HashedConnectionIdGenerator;
 use rustls::server::{
     ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerSessionMemoryCache,
 };
@@ -19,6 +18,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::Config;
 use crate::connection::STREAMS_BEFORE_SIGN_IN;
+use crate::connection_id::SignedIds;
 use crate::keys::{self, Certificate};
 
 /// Bytes that a peer may send on one stream before we have read them.
@@ -78,9 +78,8 @@ pub(crate) fn open(
         .with_context(|| format!("gateway.listen: cannot use UDP address {listen}"))?;
     let keys = keys::reset_keys(&config.data_dir.0, listen)?;
     let mut endpoint = EndpointConfig::new(Arc::new(keys.resets));
-    // Ids that we can tell from others' after a restart too: only those are answered by a reset.
     let ids = keys.ids;
-    endpoint.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids)));
+    endpoint.cid_generator(move || Box::new(SignedIds::new(ids.clone())));
     endpoint.supported_versions(vec![1]);
     quinn::Endpoint::new(
         endpoint,

@@ -1,6 +1,7 @@
 //! After the commit: entries to the members' sessions here, answers to the
 //! senders. Each entry is encoded once; its bytes are shared.
 
+use std::cell::LazyCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -157,7 +158,10 @@ impl Gateway {
         let now_s = clock::coarse_s();
         for Ready { entry, origins } in ready {
             let seq = entry.placed.seq;
-            let push = translate::push(&entry);
+            // In a pair the peer needs no sender's name; the sender's other devices do.
+            let peer = conversation.peer_of(entry.sender);
+            let named = LazyCell::new(|| translate::push(&entry));
+            let short = LazyCell::new(|| translate::push_to_peer(&entry));
             let mut delivered = 0u64;
             for user in conversation.readers(seq) {
                 self.sessions.for_each(user, |session| {
@@ -165,8 +169,8 @@ impl Gateway {
                         .iter()
                         .find(|o| Arc::ptr_eq(&o.session, session))
                         .map(|o| (o.generation, o.ack(&entry)));
-                    let delivery =
-                        Delivery { conversation: entry.conversation, seq, push: &push, ack };
+                    let push = if peer == Some(user) { &*short } else { &*named };
+                    let delivery = Delivery { conversation: entry.conversation, seq, push, ack };
                     let put = session.queue().deliver(delivery, now_s, |after| {
                         self.attach_frame(conversation, session, after)
                     });

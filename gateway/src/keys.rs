@@ -123,8 +123,8 @@ pub(crate) fn token_key_pem(configured: Option<&Path>, dir: &Path) -> Result<Str
 pub(crate) struct ResetKeys {
     /// Authenticates resets.
     pub resets: hmac::Key,
-    /// Marks our connection ids.
-    pub ids: u64,
+    /// Signs our connection ids.
+    pub ids: hmac::Key,
 }
 
 /// Reads the secret of resets; makes it at the first start. Gateways that share a data
@@ -144,10 +144,8 @@ pub(crate) fn reset_keys(dir: &Path, listen: SocketAddr) -> Result<ResetKeys> {
         fs::read(&path).with_context(|| format!("data_dir: cannot read {}", path.display()))?;
     let secret = hmac::Key::new(hmac::HMAC_SHA256, &secret);
     let derived = |purpose: &str| hmac::sign(&secret, format!("{purpose} {listen}").as_bytes());
-    let ids = derived("connection ids");
-    let ids = ids.as_ref().iter().take(8).fold(0, |key, byte| key << 8 | u64::from(*byte));
-    let resets = hmac::Key::new(hmac::HMAC_SHA256, derived("resets").as_ref());
-    Ok(ResetKeys { resets, ids })
+    let key = |purpose| hmac::Key::new(hmac::HMAC_SHA256, derived(purpose).as_ref());
+    Ok(ResetKeys { resets: key("resets"), ids: key("connection ids") })
 }
 
 /// Writes a file that only we may read, whole or not at all.
@@ -202,11 +200,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let keys = |port| {
             let keys = reset_keys(dir.path(), SocketAddr::from(([127, 0, 0, 1], port))).unwrap();
-            (hmac::sign(&keys.resets, b"id").as_ref().to_vec(), keys.ids)
+            [keys.resets, keys.ids].map(|key| hmac::sign(&key, b"id").as_ref().to_vec())
         };
         assert_eq!(keys(4433), keys(4433));
-        assert_ne!(keys(4433).0, keys(4434).0);
-        assert_ne!(keys(4433).1, keys(4434).1);
+        assert_ne!(keys(4433)[0], keys(4434)[0]);
+        assert_ne!(keys(4433)[1], keys(4434)[1]);
         let mode = fs::metadata(dir.path().join("reset.key")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }

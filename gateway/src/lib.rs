@@ -14,6 +14,7 @@ mod auth;
 mod body;
 mod clock;
 mod connection;
+mod connection_id;
 mod control;
 mod conversation_table;
 mod dispatch;

@@ -78,9 +78,17 @@ async fn flush(gateway: &Gateway) {
     let mut rows = Vec::with_capacity(waiting.len());
     for ((conversation, user), (receipt, cell)) in waiting {
         rows.push((conversation, user, receipt));
-        let frame = translate::receipts(vec![translate::member_receipt(user, receipt)]);
-        let others: Vec<UserId> =
-            cell.with(|c| c.members().filter(|m| *m != user).collect()).unwrap_or_default();
+        let (others, peer) = cell
+            .with(|c| {
+                (c.members().filter(|m| *m != user).collect::<Vec<_>>(), c.peer_of(user).is_some())
+            })
+            .unwrap_or_default();
+        let member = if peer {
+            translate::peer_receipt(receipt)
+        } else {
+            translate::member_receipt(user, receipt)
+        };
+        let frame = translate::receipts(vec![member]);
         for other in others {
             gateway.sessions.for_each(other, |session| {
                 if session.wants_receipts() {

@@ -136,13 +136,23 @@ fn with_entry(entry: &Entry, what: What) -> Frame {
 
 /// An entry as a Push.
 pub(crate) fn push(entry: &Entry) -> Bytes {
+    encode(&push_frame(entry))
+}
+
+/// The same, as a pair's conversation says it to the one who did not send it: that it is of the
+/// other one goes without saying.
+pub(crate) fn push_to_peer(entry: &Entry) -> Bytes {
+    encode(&Frame { sender: Bytes::new(), ..push_frame(entry) })
+}
+
+fn push_frame(entry: &Entry) -> Frame {
     let changes = &entry.changes;
     let reactions = changes.reactions.iter().map(|r| wire::ReactionCount {
         emoji: r.emoji.clone(),
         count: r.count,
         own: r.own,
     });
-    encode(&with_entry(
+    with_entry(
         entry,
         What::Push(wire::Push {
             revision: changes.revision,
@@ -151,15 +161,14 @@ pub(crate) fn push(entry: &Entry) -> Bytes {
             hidden: entry.hidden,
             reactions: reactions.collect(),
         }),
-    ))
+    )
 }
 
-/// The answer to a send that is stored.
+/// The answer to a send that is stored. Its number says which.
 pub(crate) fn ack(number: u64, entry: &Entry) -> Bytes {
     let Placed { seq, count, time_ms, .. } = entry.placed;
     encode(&Frame {
         number,
-        id: Bytes::copy_from_slice(entry.id.as_bytes()),
         seq: seq.0,
         time_ms,
         count,
@@ -199,6 +208,11 @@ pub(crate) fn receipt(delivered: u64, read: u64) -> Result<Receipt, Rejection> {
         delivered: seq("receipt.delivered", delivered)?,
         read: seq("receipt.read", read)?,
     })
+}
+
+/// The receipt of the other one of a pair: whose it is goes without saying.
+pub(crate) fn peer_receipt(receipt: Receipt) -> wire::MemberReceipt {
+    wire::MemberReceipt { user: Bytes::new(), delivered: receipt.delivered.0, read: receipt.read.0 }
 }
 
 /// Other members' receipts.

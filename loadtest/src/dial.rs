@@ -88,7 +88,7 @@ pub fn endpoint(
     socket.bind(&address.into())?;
     socket.set_nonblocking(true)?;
     let runtime = Arc::new(quinn::TokioRuntime);
-    let config = quinn::EndpointConfig::default();
+    let config = petrel_client::endpoint_config();
     Ok(Endpoint::new(config, server, socket.into(), runtime)?)
 }
 

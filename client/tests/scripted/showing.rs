@@ -225,6 +225,37 @@ async fn delivered_and_read_receipts_are_sent_together_and_again_after_a_loss() 
 }
 
 #[tokio::test]
+async fn on_a_pairs_stream_what_names_nobody_is_the_peers() {
+    within(async {
+        let server = TestServer::start();
+        let (client, mut events, link) = online(&server, server.options()).await;
+        let pair = client.pair(BOB);
+        client.attach(&pair, None).unwrap();
+        let (mut stream, _) = link.attached().await;
+        // Who the peer is stands in the server's Attach, before anything that leaves him out.
+        stream
+            .say(What::Attach(wire::Attach {
+                conversation: Bytes::copy_from_slice(&pair.id.0),
+                peer: Bytes::copy_from_slice(&BOB.0),
+                head: 1,
+                count: 1,
+                ..wire::Attach::default()
+            }))
+            .await;
+        stream.write(Frame { sender: Bytes::new(), ..push(1) }).await;
+        let Event::Entry(entry) = next(&mut events).await else { panic!("not an entry") };
+        assert_eq!((entry.seq, entry.sender), (1, BOB));
+        let receipt = wire::MemberReceipt { delivered: 1, read: 1, ..Default::default() };
+        stream.say(What::Receipts(wire::Receipts { members: vec![receipt] })).await;
+        let Event::Receipts { members, .. } = next(&mut events).await else {
+            panic!("not Receipts")
+        };
+        assert_eq!(members.iter().map(|r| (r.user, r.delivered)).collect::<Vec<_>>(), [(BOB, 1)]);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn events_that_are_not_taken_stop_the_reading() {
     within(async {
         let server = TestServer::start();

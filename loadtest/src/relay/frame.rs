@@ -8,10 +8,10 @@ pub const HEADER: usize = 1 + 4 + 8;
 /// What a Send of Petrel has beside its body: number, id, kind, encoding, body's
 /// header, `what`. The tests compare it with the real frame.
 pub const SEND_OVERHEAD: usize = 33;
-/// What a Push has beside its body: also seq, sender, time, count.
-pub const PUSH_OVERHEAD: usize = 57;
-/// An Ack: number, id, seq, time, count, `what`.
-pub const ACK_LEN: usize = 38;
+/// What a Push has beside its body: also seq, time, count, but no number.
+pub const PUSH_OVERHEAD: usize = 39;
+/// An Ack: number, seq, time, count, `what`.
+pub const ACK_LEN: usize = 20;
 /// Bytes of a frame, at the most.
 pub const FRAME_BYTES_MAX: usize = 67_584;
 
@@ -80,7 +80,6 @@ mod tests {
         let push = wire::Frame {
             number: 0,
             seq: 300,
-            sender: id.clone().into(),
             time_ms: 1_760_000_000_000,
             count: 300,
             what: Some(What::Push(wire::Push::default())),
@@ -88,7 +87,6 @@ mod tests {
         };
         let ack = wire::Frame {
             number: 200,
-            id: id.into(),
             seq: 300,
             time_ms: 1_760_000_000_000,
             count: 300,

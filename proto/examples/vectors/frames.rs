@@ -87,14 +87,8 @@ fn conversation_frames() -> Vec<Sample> {
         what: Some(What::Send(wire::Send { again: true, seen: 0, ..wire::Send::default() })),
         ..sent.clone()
     };
-    let ack = Frame {
-        number: 1,
-        id: message_id(),
-        seq: 42,
-        time_ms: TIME_MS,
-        count: 40,
-        ..bare(What::Ack(wire::Ack {}))
-    };
+    let ack =
+        Frame { number: 1, seq: 42, time_ms: TIME_MS, count: 40, ..bare(What::Ack(wire::Ack {})) };
     let preview = Frame { seq: 0, time_ms: 0, count: 0, ..entry(What::Preview(wire::Preview {})) };
     let refusal = wire::Refusal {
         code: Code::FromTheFuture.number(),
@@ -118,10 +112,15 @@ fn conversation_frames() -> Vec<Sample> {
         ("Send, again, compressed with dictionary 1", MAX, resent),
         ("Ack", MAX, ack),
         ("Push", MAX, entry(What::Push(wire::Push::default()))),
+        (
+            "Push in a pair, to the one who did not send it",
+            MAX,
+            Frame { sender: Bytes::new(), ..entry(What::Push(wire::Push::default())) },
+        ),
         ("Push of 300 bytes: a length of two bytes", MAX, long),
         ("Preview", MAX, preview),
         (
-            "Receipts, the client's own",
+            "Receipts, the client's own, or those of a pair's other one",
             MAX,
             bare(What::Receipts(wire::Receipts { members: vec![receipt(&[], 42, 41)] })),
         ),
