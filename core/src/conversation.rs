@@ -5,6 +5,8 @@
 //! state is always allowed to be stale; the transaction that stores a message
 //! checks its rights again.
 
+mod refused;
+
 use std::collections::BTreeMap;
 
 use rustc_hash::FxHashMap;
@@ -14,6 +16,8 @@ use crate::error::Rejection;
 use crate::id::{ClientMessageId, ContentDigest, ConversationId, RightsVersion, Seq, UserId};
 use crate::limits;
 use crate::store::{ConversationKind, ConversationRecord, Member, Receipt};
+
+pub use refused::Refused;
 
 /// A conversation as this gateway knows it. `O` is where the answer to a send
 /// goes (the gateway's business).
@@ -34,6 +38,10 @@ pub struct Conversation<O> {
     in_flight: FxHashMap<(UserId, ClientMessageId), InFlight<O>>,
     receipts: Vec<(UserId, Receipt)>,
     repairing: bool,
+    /// The head, and the count there, that the store told of; behind `next` mostly.
+    told: (Seq, u64),
+    /// `None` while nothing is kept, as nearly always.
+    refused: Option<Box<Refused>>,
 }
 
 /// An entry whose turn has come, with the sends that it answers.
@@ -92,6 +100,8 @@ impl<O> Conversation<O> {
             in_flight: FxHashMap::default(),
             receipts: record.receipts,
             repairing: false,
+            told: (record.head, record.count),
+            refused: None,
         }
     }
 
@@ -104,6 +114,10 @@ impl<O> Conversation<O> {
             self.members = record.members;
         }
         self.floor = self.floor.max(record.floor);
+        // A store that was taken back to an older state has no more than it says.
+        if record.head < self.told.0 {
+            self.told = (record.head, record.count);
+        }
         for (user, receipt) in record.receipts {
             self.merge_receipt(user, receipt);
         }
@@ -129,14 +143,42 @@ impl<O> Conversation<O> {
         self.floor
     }
 
-    /// Countable entries up to the last one handed out.
-    pub fn count(&self) -> u64 {
-        self.count
+    /// The last entry that is known to exist, and how many countable ones there are up to it: the
+    /// last one handed out here, unless another gateway has stored more.
+    pub fn head(&self) -> (Seq, u64) {
+        (self.next.previous(), self.count).max(self.told)
+    }
+
+    /// Notes where the store says that the log ends. Whether a repair has to read
+    /// what is missing here; at most one is asked for at a time.
+    #[must_use]
+    pub fn learn_head(&mut self, head: Seq, count: u64) -> bool {
+        self.told = self.told.max((head, count));
+        let repair = !self.repairing && self.is_missing_any();
+        self.repairing |= repair;
+        repair
+    }
+
+    fn is_missing_any(&self) -> bool {
+        !self.held.is_empty() || self.told.0 >= self.next
     }
 
     /// Whether nothing is under way, so that this state may be forgotten.
     pub fn is_idle(&self) -> bool {
-        self.in_flight.is_empty() && self.held.is_empty() && !self.repairing
+        self.in_flight.is_empty()
+            && self.held.is_empty()
+            && !self.repairing
+            && self.refused.is_none()
+    }
+
+    /// Forgets refusals of which no older copy can come any more.
+    pub fn forget_refused(&mut self, now_s: u32) {
+        if let Some(refused) = &mut self.refused {
+            refused.forget(now_s);
+            if refused.is_empty() {
+                self.refused = None;
+            }
+        }
     }
 
     /// The present members.
@@ -215,6 +257,38 @@ impl<O> Conversation<O> {
         }
     }
 
+    /// The refusal for good that this message got before, if an older copy of it may still come.
+    pub fn refused_before(
+        &self,
+        sender: UserId,
+        id: ClientMessageId,
+        digest: ContentDigest,
+    ) -> Option<&Rejection> {
+        self.refused.as_ref()?.of(sender, id, digest)
+    }
+
+    /// Says with what to answer a message that the store was asked about and that is refused
+    /// at `now_s`. A refusal for good is kept until `until_s`, so that no older copy of the message
+    /// is stored after it; without room for that it is a retryable one. What another message
+    /// was stored for ([`Rejection::IdConflict`]) needs no keeping.
+    pub fn refuse(
+        &mut self,
+        message: (UserId, ClientMessageId),
+        digest: ContentDigest,
+        rejection: Rejection,
+        now_s: u32,
+        until_s: u32,
+    ) -> Rejection {
+        if rejection.is_retryable() || rejection == Rejection::IdConflict {
+            return rejection;
+        }
+        let refused = self.refused.get_or_insert_default();
+        if refused.keep(message, digest, &rejection, now_s, until_s) {
+            return rejection;
+        }
+        Rejection::Overloaded { what: "what is known of refused messages" }
+    }
+
     /// Notes that a message is on its way to the store.
     pub fn begin(&mut self, sender: UserId, id: ClientMessageId, digest: ContentDigest, origin: O) {
         self.in_flight.insert((sender, id), InFlight { digest, origins: vec![origin] });
@@ -259,15 +333,15 @@ impl<O> Conversation<O> {
     /// another round is needed; if not, the repair is over.
     pub fn repaired(&mut self) -> (Vec<Ready<O>>, bool) {
         let ready = self.release();
-        self.repairing = !self.held.is_empty();
+        self.repairing = self.is_missing_any();
         (ready, self.repairing)
     }
 
-    /// The hole before what is held: what a repair has to read. `None` if only
-    /// the members are too old.
+    /// The hole before what is held, or up to where the store says that the log ends: what a
+    /// repair has to read. `None` if only the members are too old.
     pub fn hole(&self) -> Option<(Seq, Seq)> {
-        let first = *self.held.keys().next()?;
-        (first > self.next).then(|| (self.next, first.previous()))
+        let last = self.held.keys().next().map_or(self.told.0, |first| first.previous());
+        (last >= self.next).then_some((self.next, last))
     }
 
     fn release(&mut self) -> Vec<Ready<O>> {
@@ -291,9 +365,9 @@ impl<O> Conversation<O> {
     }
 
     /// Raises a member's receipt. Gives back the new one if that moved it;
-    /// cursors never go back and never pass the last entry handed out.
+    /// cursors never go back and never pass the head.
     pub fn raise_receipt(&mut self, user: UserId, receipt: Receipt) -> Option<Receipt> {
-        let head = self.next.previous();
+        let (head, _) = self.head();
         let read = receipt.read.min(head);
         let delivered = receipt.delivered.min(head).max(read);
         self.merge_receipt(user, Receipt { delivered, read })

@@ -115,6 +115,8 @@ pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
 
 /// Live handles up to which a conversation is given previews.
 pub const PREVIEW_HANDLES_MAX: usize = 100;
+/// Messages refused for good that are remembered, at the most, per conversation.
+pub const REFUSED_KEPT_MAX: usize = 1_024;
 /// Entries that arrived before their turn and are held, at the most, per conversation.
 pub const HELD_ENTRIES_MAX: usize = 256;
 

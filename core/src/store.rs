@@ -177,6 +177,19 @@ pub struct ConversationRecord {
     pub receipts: Vec<(UserId, Receipt)>,
 }
 
+/// Where a log stands, as one statement of the store sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Standing {
+    /// The last entry's place.
+    pub head: Seq,
+    /// How many countable entries there are.
+    pub count: u64,
+    /// The rights version.
+    pub rights_version: RightsVersion,
+    /// The highest cursor that matches.
+    pub matched: Seq,
+}
+
 /// A line of a user's list of conversations.
 #[derive(Clone, Debug)]
 pub struct ConversationSummary {
@@ -360,13 +373,13 @@ pub trait Store: Send + Sync + fmt::Debug {
         conversation: ConversationId,
         page: Page,
     ) -> Result<Vec<Entry>, StoreError>;
-    /// The highest of these cursors whose entry is in the log as it says ([`Cursor::tail_of`]);
-    /// a cursor of seq 0 always matches.
-    async fn match_cursor(
+    /// Where a log stands, and the highest of these cursors whose entry is in it as it says
+    /// ([`Cursor::tail_of`]); a cursor of seq 0 always matches. `None` if there is no such conversation.
+    async fn standing(
         &self,
         conversation: ConversationId,
         cursors: &[Cursor],
-    ) -> Result<Seq, StoreError>;
+    ) -> Result<Option<Standing>, StoreError>;
     /// One page of a user's conversations that have an entry, most recently active first.
     async fn list(
         &self,
@@ -386,4 +399,6 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn appender(&self) -> Box<dyn Appender>;
     /// How many writers this store can use.
     fn writers(&self) -> usize;
+    /// Whether other gateways may write to it as well, so that what one has in memory may be older.
+    fn is_shared(&self) -> bool;
 }

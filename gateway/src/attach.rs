@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use petrel_core::conversation::Conversation;
 use petrel_core::entry::{Cursor, Entry};
 use petrel_core::error::Rejection;
 use petrel_core::id::{ConversationId, Seq, UserId};
@@ -15,7 +16,9 @@ use petrel_core::store::{Page, StoreError};
 use petrel_proto::wire::{self, GapReason};
 use quinn::SendStream;
 
+use crate::connection::Fuse;
 use crate::conversation_table::Cell;
+use crate::fanout::Origin;
 use crate::gateway::Gateway;
 use crate::session::Session;
 use crate::{clock, metrics, translate};
@@ -132,22 +135,24 @@ pub(crate) async fn attach(
     let Some(conversation) = locked.as_mut() else {
         return Err((stream, Rejection::NotFound));
     };
-    let next = resumed.next.min(conversation.next()).max(Seq(1));
+    // May be above what was handed out here: the client has it of another gateway.
+    let next = resumed.next;
     let mut first = Vec::with_capacity(3);
     if resumed.reset {
         metrics::get().resets.increment(1);
         first.push(translate::reset(resumed.after));
     }
+    let (head, count) = conversation.head();
     first.push(translate::attach(&translate::AttachAnswer {
         conversation: id,
         peer: conversation.peer_of(session.user()),
         after: resumed.after,
-        head: conversation.next().previous(),
-        count: conversation.count(),
+        head,
+        count,
         receipts: conversation.receipts(),
     }));
     first.extend(resumed.gaps);
-    let live = next == conversation.next();
+    let live = next >= conversation.next();
     let now_s = clock::coarse_s();
     match session.queue().attach(id, stream, next, first, now_s) {
         Ok(generation) if live => {
@@ -179,23 +184,28 @@ struct Resumed {
     gaps: Vec<Bytes>,
 }
 
+/// Where the client goes on. The session is known to fan-out already, so that whatever is
+/// committed after this look at the store is handed out to it.
 async fn resume_point(
-    gateway: &Gateway,
+    gateway: &Arc<Gateway>,
     user: UserId,
-    cell: &Cell,
+    cell: &Arc<Cell>,
     request: &Request,
 ) -> Result<Resumed, Rejection> {
     let newest = request.cursors.first().copied().unwrap_or_default();
-    let (up_to_date, head, visible) = cell
-        .with(|c| (c.is_up_to_date(newest), c.next().previous(), c.visible_to(user)))
-        .ok_or(Rejection::NotFound)?;
-    let (first, _) = visible?;
-    let after = if up_to_date || newest.seq == Seq(0) {
+    let up_to_date = cell.with(|c| c.is_up_to_date(newest)).ok_or(Rejection::NotFound)?;
+    let is_known = up_to_date || newest.seq == Seq(0);
+    let after = if is_known && !gateway.store.is_shared() {
         newest.seq
     } else {
-        let matched = gateway.store.match_cursor(cell.id(), &request.cursors).await;
-        matched.map_err(|error| unavailable(&error))?
+        let standing = gateway.store.standing(cell.id(), &request.cursors).await;
+        let standing = standing.map_err(|error| unavailable(&error))?.ok_or(Rejection::NotFound)?;
+        gateway.learn(cell, &standing).await?;
+        standing.matched
     };
+    let look = |c: &mut Conversation<Origin>| (c.head().0, c.visible_to(user));
+    let (head, visible) = cell.with(look).ok_or(Rejection::NotFound)?;
+    let (first, _) = visible?;
     let reset = after < newest.seq;
     let mut next = after.next();
     let mut gaps = Vec::new();
@@ -227,6 +237,7 @@ pub(crate) fn spawn_catch_up(
     let (gateway, session) = (Arc::clone(gateway), Arc::clone(session));
     let tasks = gateway.tasks.clone();
     tasks.spawn(async move {
+        let _fuse = Fuse::of(session.connection());
         metrics::get().catch_ups.increment(1);
         if let Err(rejection) = catch_up(&gateway, &session, conversation, generation).await {
             let frame = translate::refusal(&rejection, 0);

@@ -57,6 +57,27 @@ impl Context {
     }
 }
 
+/// Closes a connection when a task of it panics, so that the client starts anew instead of
+/// waiting for what does not come; nobody else notices. Each task of a connection holds one.
+#[derive(Debug)]
+pub(crate) struct Fuse(quinn::Connection);
+
+impl Fuse {
+    /// Of the connection that the task belongs to.
+    pub(crate) fn of(connection: &quinn::Connection) -> Self {
+        Self(connection.clone())
+    }
+}
+
+impl Drop for Fuse {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let code = Code::Internal;
+            self.0.close(VarInt::from_u32(code.number()), code.label().as_bytes());
+        }
+    }
+}
+
 /// Limits that hold before anybody has signed in.
 #[derive(Debug)]
 pub(crate) struct Doors {
@@ -181,6 +202,7 @@ fn run(gateway: Arc<Gateway>, incoming: Incoming, place: Place) -> impl Future<O
         let _place = place;
         let Some(connected) = beginning.await else { return };
         let Connected { context, began, mut code } = connected;
+        let _fuse = Fuse::of(&context.connection);
         if code.is_none() {
             accept_streams(&context).await;
         }
@@ -227,6 +249,7 @@ async fn begin(gateway: Arc<Gateway>, incoming: Incoming) -> Option<Connected> {
         }
     };
     metrics::get().handshake.record(began.elapsed());
+    let _fuse = Fuse::of(&connection);
     let deadline = Instant::now() + settings.sign_in_timeout.duration();
     let gateway = Arc::clone(&gateway);
     let large_frames = Arc::new(Semaphore::new(LARGE_FRAMES_KIB));

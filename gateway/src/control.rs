@@ -13,7 +13,7 @@ use petrel_proto::{compression, frame, version};
 use quinn::SendStream;
 
 use crate::auth::Identity;
-use crate::connection::Context;
+use crate::connection::{Context, Fuse};
 use crate::gateway::Gateway;
 use crate::send_queue::SendQueue;
 use crate::session::Session;
@@ -192,8 +192,10 @@ fn spawn_receipts(gateway: &Arc<Gateway>, session: &Arc<Session>, receipts: Vec<
         return;
     }
     let (gateway, user) = (Arc::clone(gateway), session.user());
+    let fuse = Fuse::of(session.connection());
     let tasks = gateway.tasks.clone();
     tasks.spawn(async move {
+        let _fuse = fuse;
         for own in receipts {
             let Some(id) = ConversationId::from_slice(&own.conversation) else { continue };
             let Ok(Receipt { delivered, read }) = translate::receipt(own.delivered, own.read)

@@ -117,13 +117,17 @@ impl ConversationTable {
 
     /// Forgets what nobody used since `before_s` and nothing is under way in.
     pub(crate) fn forget_idle(&self, before_s: u32) {
+        let now_s = clock::coarse_s();
         for shard in &self.shards {
             shard.lock().retain(|_, cell| {
                 // One count is the table's own; new ones are only made under this
                 // shard's lock, and whoever loads holds one.
                 Arc::strong_count(cell) > 1
                     || cell.used_s.load(Ordering::Relaxed) >= before_s
-                    || cell.state.lock().as_ref().is_some_and(|c| !c.is_idle())
+                    || cell.with(|c| {
+                        c.forget_refused(now_s);
+                        !c.is_idle()
+                    }) == Some(true)
             });
         }
     }

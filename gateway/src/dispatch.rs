@@ -314,7 +314,7 @@ fn bounded(
 }
 
 async fn read_history(
-    gateway: &Gateway,
+    gateway: &Arc<Gateway>,
     session: &Session,
     read: &wire::ReadHistory,
 ) -> Result<Vec<Bytes>, Rejection> {
@@ -323,13 +323,17 @@ async fn read_history(
     let (from, to) = (translate::seq("from", read.from)?, translate::seq("to", read.to)?);
     let cell = gateway.conversation(id).await?;
     let Some(cell) = cell else { return Err(Rejection::NotFound) };
-    if cell.with(|c| c.visible_to(session.user())).is_none_or(|v| v.is_err())
+    if gateway.store.is_shared() {
+        // Another gateway may know of a newer head and other members.
+        let standing = gateway.store.standing(id, &[]).await.map_err(|e| unavailable(&e))?;
+        gateway.learn(&cell, &standing.ok_or(Rejection::NotFound)?).await?;
+    } else if cell.with(|c| c.visible_to(session.user())).is_none_or(|v| v.is_err())
         && !gateway.reload(&cell).await
     {
         return Err(Rejection::Unavailable);
     }
     let ((first, until), head, floor) = cell
-        .with(|c| c.visible_to(session.user()).map(|v| (v, c.next().previous(), c.floor())))
+        .with(|c| c.visible_to(session.user()).map(|v| (v, c.head().0, c.floor())))
         .ok_or(Rejection::NotFound)??;
     let last = until.unwrap_or(head).min(head);
     let to = if to == Seq(0) { last } else { to.min(last) };

@@ -12,7 +12,7 @@ use petrel_core::entry::{Changes, Entry};
 use petrel_core::error::Rejection;
 use petrel_core::id::{RightsVersion, Seq};
 use petrel_core::limits;
-use petrel_core::store::{Append, Page};
+use petrel_core::store::{Append, Page, Standing};
 use petrel_storage::writer::{Commits, Pending, Settled};
 
 use crate::clock;
@@ -47,6 +47,8 @@ pub(crate) struct Tag {
 
 /// How long loading a conversation again may take before its messages are refused as retryable.
 const JUDGE_TIMEOUT: Duration = Duration::from_secs(2);
+/// What a packet may take on its way, and a send to its admission, at the most.
+const LATE_PACKETS: Duration = Duration::from_secs(60);
 /// Between two tries of a repair while the store does not answer.
 const REPAIR_RETRY: Duration = Duration::from_millis(200);
 
@@ -97,9 +99,12 @@ impl Commits<Tag> for Fanout {
                 }
             };
             judged.push(if fresh {
-                let Append { sender, id, .. } = pending.append;
-                cell.with(|c| c.admit(sender, id, clock::unix_ms()))
-                    .unwrap_or(Err(Rejection::NotFound))
+                let Append { sender, id, digest, .. } = pending.append;
+                let judged = cell.with(|c| match c.refused_before(sender, id, digest) {
+                    Some(refusal) => Err(refusal.clone()),
+                    None => c.admit(sender, id, clock::unix_ms()),
+                });
+                judged.unwrap_or(Err(Rejection::NotFound))
             } else {
                 Err(Rejection::Unavailable)
             });
@@ -116,7 +121,14 @@ impl Gateway {
         let stored = match outcome {
             Ok(stored) => stored,
             Err(rejection) => {
-                let origins = cell.with(|c| c.end(append.sender, append.id)).unwrap_or_default();
+                let now_s = clock::coarse_s();
+                let until_s = now_s.saturating_add(self.refused_kept_s());
+                let message = (append.sender, append.id);
+                let ended = cell.with(|c| {
+                    let origins = c.end(append.sender, append.id);
+                    (origins, c.refuse(message, append.digest, rejection, now_s, until_s))
+                });
+                let Some((origins, rejection)) = ended else { return };
                 for origin in &origins {
                     origin.refuse(cell.id(), &rejection);
                 }
@@ -151,6 +163,13 @@ impl Gateway {
         if offered.repair {
             self.spawn_repair(cell);
         }
+    }
+
+    /// How long an older copy of a refused message may still come, in seconds: until the
+    /// connection that it is on is known to be dead.
+    fn refused_kept_s(&self) -> u32 {
+        let kept = self.config.gateway.idle_timeout.duration() + LATE_PACKETS;
+        u32::try_from(kept.as_secs()).unwrap_or(u32::MAX)
     }
 
     /// Gives entries whose turn has come to the members' sessions, in order. The conversation is locked.
@@ -213,12 +232,13 @@ impl Gateway {
         session: &Session,
         after: Seq,
     ) -> Bytes {
+        let (head, count) = conversation.head();
         translate::attach(&translate::AttachAnswer {
             conversation: conversation.id(),
             peer: conversation.peer_of(session.user()),
             after,
-            head: conversation.next().previous(),
-            count: conversation.count(),
+            head,
+            count,
             receipts: conversation.receipts(),
         })
     }
@@ -231,7 +251,7 @@ impl Gateway {
     }
 
     fn send_hint(&self, session: &Session, conversation: &Conversation<Origin>) {
-        let head = conversation.next().previous();
+        let (head, _) = conversation.head();
         let peer = conversation.peer_of(session.user());
         session.queue().put_control(translate::hint(conversation.id(), head, peer));
     }
@@ -249,6 +269,31 @@ impl Gateway {
                 false
             }
         }
+    }
+
+    /// Takes over where the store says that a log stands: rights that are newer than those here are
+    /// loaded, entries that another gateway stored are read and handed out. A store
+    /// that nobody else writes to has nothing new to tell.
+    ///
+    /// # Errors
+    /// [`Rejection::Unavailable`] if newer rights cannot be loaded.
+    pub(crate) async fn learn(
+        self: &Arc<Self>,
+        cell: &Arc<Cell>,
+        standing: &Standing,
+    ) -> Result<(), Rejection> {
+        if !self.store.is_shared() {
+            return Ok(());
+        }
+        let known = cell.with(|c| c.rights_version());
+        if known < Some(standing.rights_version) && !self.reload(cell).await {
+            return Err(Rejection::Unavailable);
+        }
+        let repair = cell.with(|c| c.learn_head(standing.head, standing.count));
+        if repair == Some(true) {
+            self.spawn_repair(Arc::clone(cell));
+        }
+        Ok(())
     }
 
     /// Reads what keeps entries from being handed out (one repair per conversation at a time).
@@ -287,13 +332,14 @@ impl Gateway {
         };
         match self.store.entries(cell.id(), page).await {
             Ok(entries) => {
+                let any = !entries.is_empty();
                 cell.with(|conversation| {
                     for entry in entries {
                         let offered = conversation.offer(entry, Vec::new());
                         self.hand_out(conversation, offered.ready);
                     }
                 });
-                true
+                any
             }
             Err(error) => {
                 tracing::warn!(%error, "a hole in a conversation cannot be read");

@@ -74,7 +74,10 @@ impl Server {
     /// # Errors
     /// If anything it needs is missing; nothing listens then.
     pub async fn start(config: Config) -> Result<Self> {
-        let metrics = metrics::install()?;
+        Self::start_measured(config, metrics::install()?).await
+    }
+
+    async fn start_measured(config: Config, metrics: PrometheusHandle) -> Result<Self> {
         let store = open_store(&config).await?;
         let health = Arc::new(Health::default());
         health.set_storage(store.durability().await.map_err(|error| error.to_string()));
@@ -246,3 +249,7 @@ fn changed_at(files: &(PathBuf, PathBuf)) -> [Option<SystemTime>; 2] {
     let changed = |path: &PathBuf| std::fs::metadata(path).and_then(|m| m.modified()).ok();
     [changed(&files.0), changed(&files.1)]
 }
+
+#[cfg(test)]
+#[path = "server/tests.rs"]
+mod tests;

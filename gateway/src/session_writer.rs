@@ -15,6 +15,7 @@ use petrel_proto::{frame, wire};
 use quinn::{SendStream, VarInt, WriteError};
 use rustc_hash::FxHashMap;
 
+use crate::connection::Fuse;
 use crate::gateway::Gateway;
 use crate::send_queue::{Taken, TakenSlot};
 use crate::session::Session;
@@ -74,6 +75,7 @@ pub(crate) fn run(
     };
     // A block, as a function's future would hold what it is given twice.
     async move {
+        let _fuse = Fuse::of(writer.session.connection());
         loop {
             match poll_fn(|cx| writer.poll_round(cx)).await {
                 Next::CatchUp(behind) => {

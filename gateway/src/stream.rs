@@ -18,7 +18,7 @@ use petrel_storage::writer::Pending;
 use quinn::{RecvStream, SendStream, VarInt};
 use tokio::sync::Semaphore;
 
-use crate::connection::Context;
+use crate::connection::{Context, Fuse};
 use crate::conversation_table::Cell;
 use crate::fanout::{Origin, Tag};
 use crate::gateway::Gateway;
@@ -169,8 +169,10 @@ pub(crate) fn accepted(
     send: SendStream,
     recv: RecvStream,
 ) -> impl Future<Output = ()> + Send {
+    let fuse = Fuse::of(&context.connection);
     let mut next = Phase::then(begin(context, send, recv));
     async move {
+        let _fuse = fuse;
         while let Some(phase) = next.take() {
             next = phase.0.await;
         }
@@ -251,6 +253,7 @@ pub(crate) fn spawn_opened(
     let (gateway, session) = (Arc::clone(gateway), Arc::clone(session));
     let tasks = gateway.tasks.clone();
     tasks.spawn(async move {
+        let _fuse = Fuse::of(session.connection());
         if let Ok(Some(cell)) = Box::pin(gateway.conversation(conversation)).await {
             let room = session.large_frames();
             let incoming = Incoming::new(recv, limits::FRAME_BYTES_MAX, room);
@@ -427,7 +430,15 @@ impl Reader {
             return Ok(());
         }
         let tag = Tag { cell: Arc::clone(&self.cell) };
-        let pending = match state.admit(sender, id, now_ms) {
+        // What was read of a connection that is over is not answered any more.
+        if self.session.queue().ended().is_some() {
+            return Err(Rejection::GoingAway);
+        }
+        let verdict = match state.refused_before(sender, id, digest) {
+            Some(refusal) => Err(refusal.clone()),
+            None => state.admit(sender, id, now_ms),
+        };
+        let pending = match verdict {
             Ok(rights) => {
                 append.admitted_by = Some(rights);
                 Pending::new(append, tag, permit)

@@ -4,7 +4,8 @@
 use petrel_core::entry::{Changes, Cursor, Entry, Placed};
 use petrel_core::id::{ConversationId, RightsVersion, Seq};
 use petrel_core::store::{
-    Append, AppendOutcome, ConversationKind, ConversationRecord, Member, Receipt, StoreError, User,
+    Append, AppendOutcome, ConversationKind, ConversationRecord, Member, Receipt, Standing,
+    StoreError, User,
 };
 use sqlx::types::Uuid;
 
@@ -151,8 +152,24 @@ macro_rules! summary {
 }
 pub(crate) use summary;
 
+/// head, countable, rights_version; seq, client_msg_id and committed_ms of an entry that a cursor may
+/// stand for, if there is one.
+pub(crate) type StandingRow = (i64, i64, i64, Option<i64>, Option<Uuid>, Option<i64>);
+
+/// Where a log stands, from a line for each entry that a cursor may stand for.
+pub(crate) fn standing(cursors: &[Cursor], rows: &[StandingRow]) -> Option<Standing> {
+    let &(head, count, rights_version, ..) = rows.first()?;
+    let found: Vec<_> = rows.iter().filter_map(|r| Some((r.3?, r.4?, r.5?))).collect();
+    Some(Standing {
+        head: Seq(unsigned(head)),
+        count: unsigned(count),
+        rights_version: RightsVersion(unsigned(rights_version)),
+        matched: highest_match(cursors, &found),
+    })
+}
+
 /// The highest cursor that stands for an entry that was found (seq, id, time).
-pub(crate) fn highest_match(cursors: &[Cursor], found: &[(i64, Uuid, i64)]) -> Seq {
+fn highest_match(cursors: &[Cursor], found: &[(i64, Uuid, i64)]) -> Seq {
     cursors
         .iter()
         .filter(|cursor| {

@@ -21,7 +21,11 @@ fn member(user: UserId, blocks: bool) -> Member {
 }
 
 fn conversation(head: u64) -> Conversation<u32> {
-    Conversation::new(ConversationRecord {
+    Conversation::new(record(head))
+}
+
+fn record(head: u64) -> ConversationRecord {
+    ConversationRecord {
         kind: ConversationKind::Pair,
         id: ConversationId::of_pair(ALICE, BOB),
         rights_version: RightsVersion(1),
@@ -31,7 +35,7 @@ fn conversation(head: u64) -> Conversation<u32> {
         count: head,
         floor: Seq(0),
         receipts: Vec::new(),
-    })
+    }
 }
 
 fn entry(seq: u64, rights: u64) -> Entry {
@@ -208,4 +212,67 @@ proptest! {
         }
         prop_assert_eq!(out, (1..=40).collect::<Vec<_>>());
     }
+}
+
+#[test]
+fn what_was_refused_for_good_stays_refused_until_no_older_copy_can_come() {
+    let mut c = conversation(0);
+    let (id, digest) = (id_at(NOW, 1), ContentDigest([1; 32]));
+    assert_eq!(c.refuse((ALICE, id), digest, Rejection::Blocked, 10, 20), Rejection::Blocked);
+    assert_eq!(c.refused_before(ALICE, id, digest), Some(&Rejection::Blocked));
+    assert_eq!(c.refused_before(BOB, id, digest), None);
+    assert_eq!(c.refused_before(ALICE, id, ContentDigest([2; 32])), None);
+    assert!(!c.is_idle(), "it must not be forgotten with the conversation");
+    // Refused once more: it is kept from then on.
+    assert_eq!(c.refuse((ALICE, id), digest, Rejection::Blocked, 15, 25), Rejection::Blocked);
+    c.forget_refused(20);
+    assert!(c.refused_before(ALICE, id, digest).is_some());
+    c.forget_refused(25);
+    assert_eq!(c.refused_before(ALICE, id, digest), None);
+    assert!(c.is_idle());
+}
+
+#[test]
+fn without_room_to_remember_it_nothing_is_refused_for_good() {
+    let mut c = conversation(0);
+    let digest = ContentDigest([1; 32]);
+    for n in 0..limits::REFUSED_KEPT_MAX as u64 {
+        let refused = c.refuse((ALICE, id_at(NOW, n)), digest, Rejection::Blocked, 0, 10);
+        assert_eq!(refused, Rejection::Blocked);
+    }
+    let mut one_more = |now_s| {
+        c.refuse((ALICE, id_at(NOW, u64::from(u32::MAX))), digest, Rejection::Blocked, now_s, 20)
+    };
+    assert!(one_more(9).is_retryable());
+    assert_eq!(one_more(10), Rejection::Blocked);
+    // Retryable ones, and ids that stand for something else, take no room.
+    let mut c = conversation(0);
+    for rejection in [Rejection::Unavailable, Rejection::IdConflict] {
+        let id = id_at(NOW, 1);
+        assert_eq!(c.refuse((ALICE, id), digest, rejection.clone(), 0, 10), rejection);
+        assert_eq!(c.refused_before(ALICE, id, digest), None);
+    }
+    assert!(c.is_idle());
+}
+
+#[test]
+fn what_another_gateway_stored_is_a_hole_that_is_read_and_handed_out_once() {
+    let mut c = conversation(2);
+    assert!(!c.learn_head(Seq(2), 2), "nothing is missing");
+    assert!(c.learn_head(Seq(5), 4));
+    assert_eq!((c.head(), c.next()), ((Seq(5), 4), Seq(3)));
+    assert!(!c.learn_head(Seq(4), 3), "it is under way");
+    assert_eq!(c.hole(), Some((Seq(3), Seq(5))));
+    assert_eq!(seqs(&c.offer(entry(3, 1), vec![]).ready), [3]);
+    // One of this gateway's own comes meanwhile.
+    assert!(c.offer(entry(6, 1), vec![]).ready.is_empty());
+    assert_eq!(c.hole(), Some((Seq(4), Seq(5))));
+    assert_eq!(seqs(&c.offer(entry(4, 1), vec![]).ready), [4]);
+    assert!(c.repaired().1);
+    assert_eq!(seqs(&c.offer(entry(5, 1), vec![]).ready), [5, 6]);
+    assert_eq!((c.repaired().1, c.hole(), c.head()), (false, None, (Seq(6), 6)));
+    // What a store does not have any more is not waited for.
+    assert!(c.learn_head(Seq(9), 9));
+    c.refresh(record(6));
+    assert!(!c.repaired().1);
 }

@@ -1,12 +1,12 @@
 //! Reading table `entry`.
 
 use petrel_core::entry::{Cursor, Entry};
-use petrel_core::id::{ConversationId, Seq};
-use petrel_core::store::Page;
+use petrel_core::id::ConversationId;
+use petrel_core::store::{Page, Standing};
 use sqlx::PgPool;
 use sqlx::types::Uuid;
 
-use crate::row::{self, EntryRow, signed, size};
+use crate::row::{self, EntryRow, StandingRow, signed, size};
 
 // The lengths are summed without fetching the bodies themselves, so that no
 // more than a page's bytes leave the server. The two texts differ in direction.
@@ -41,18 +41,20 @@ pub(super) async fn entries(
     Ok(rows.into_iter().map(|entry| row::entry(conversation, entry)).collect())
 }
 
-pub(super) async fn match_cursor(
+pub(super) async fn standing(
     pool: &PgPool,
     conversation: ConversationId,
     cursors: &[Cursor],
-) -> Result<Seq, sqlx::Error> {
+) -> Result<Option<Standing>, sqlx::Error> {
     let seqs: Vec<i64> = cursors.iter().map(|cursor| signed(cursor.seq.0)).collect();
-    let found: Vec<(i64, Uuid, i64)> = sqlx::query_as(
-        "SELECT seq, client_msg_id, committed_ms FROM entry WHERE conversation_id = $1 AND seq = ANY ($2)",
+    let rows: Vec<StandingRow> = sqlx::query_as(
+        "SELECT c.head, c.countable, c.rights_version, e.seq, e.client_msg_id, e.committed_ms \
+         FROM conversation c LEFT JOIN entry e ON e.conversation_id = c.id AND e.seq = ANY ($2) \
+         WHERE c.id = $1",
     )
     .bind(Uuid::from(conversation))
     .bind(seqs)
     .fetch_all(pool)
     .await?;
-    Ok(row::highest_match(cursors, &found))
+    Ok(row::standing(cursors, &rows))
 }

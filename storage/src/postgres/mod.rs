@@ -14,10 +14,10 @@ mod log;
 
 use async_trait::async_trait;
 use petrel_core::entry::{Cursor, Entry};
-use petrel_core::id::{ConversationId, DeviceId, Seq, UserId};
+use petrel_core::id::{ConversationId, DeviceId, UserId};
 use petrel_core::store::{
     Appender, ConversationRecord, ConversationSummary, DeviceRecord, Durability, ListPosition,
-    NewAccount, Page, Receipt, Store, StoreError, User,
+    NewAccount, Page, Receipt, Standing, Store, StoreError, User,
 };
 use sqlx::PgPool;
 
@@ -109,12 +109,12 @@ impl Store for PostgresStore {
         self.bounded(log::entries(&self.pool, conversation, page)).await
     }
 
-    async fn match_cursor(
+    async fn standing(
         &self,
         conversation: ConversationId,
         cursors: &[Cursor],
-    ) -> Result<Seq, StoreError> {
-        self.bounded(log::match_cursor(&self.pool, conversation, cursors)).await
+    ) -> Result<Option<Standing>, StoreError> {
+        self.bounded(log::standing(&self.pool, conversation, cursors)).await
     }
 
     async fn list(
@@ -143,5 +143,9 @@ impl Store for PostgresStore {
 
     fn writers(&self) -> usize {
         self.connector.options.writers.max(1)
+    }
+
+    fn is_shared(&self) -> bool {
+        true
     }
 }

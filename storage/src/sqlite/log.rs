@@ -1,12 +1,12 @@
 //! Reading table `entry`.
 
 use petrel_core::entry::{Cursor, Entry};
-use petrel_core::id::{ConversationId, Seq};
-use petrel_core::store::Page;
+use petrel_core::id::ConversationId;
+use petrel_core::store::{Page, Standing};
 use sqlx::types::Uuid;
 use sqlx::{QueryBuilder, Sqlite, SqlitePool};
 
-use crate::row::{self, EntryRow, signed, size};
+use crate::row::{self, EntryRow, StandingRow, signed, size};
 
 const OLDEST: &str = "SELECT seq, count, committed_ms, rights_version, encoding, sender, client_msg_id, kind, body \
    FROM (SELECT e.*, sum(length(e.body)) OVER (ORDER BY e.seq) AS bytes, \
@@ -37,24 +37,20 @@ pub(super) async fn entries(
     Ok(rows.into_iter().map(|entry| row::entry(conversation, entry)).collect())
 }
 
-pub(super) async fn match_cursor(
+pub(super) async fn standing(
     pool: &SqlitePool,
     conversation: ConversationId,
     cursors: &[Cursor],
-) -> Result<Seq, sqlx::Error> {
-    if cursors.is_empty() {
-        return Ok(Seq::default());
-    }
+) -> Result<Option<Standing>, sqlx::Error> {
     let mut query = QueryBuilder::<Sqlite>::new(
-        "SELECT seq, client_msg_id, committed_ms FROM entry WHERE conversation_id = ",
+        "SELECT c.head, c.countable, c.rights_version, e.seq, e.client_msg_id, e.committed_ms \
+         FROM conversation c LEFT JOIN entry e ON e.conversation_id = c.id AND e.seq IN (",
     );
-    query.push_bind(Uuid::from(conversation)).push(" AND seq IN (");
     let mut list = query.separated(", ");
     for cursor in cursors {
         list.push_bind(signed(cursor.seq.0));
     }
-    list.push_unseparated(")");
-    let found: Vec<(i64, Uuid, i64)> =
-        query.build_query_as().persistent(false).fetch_all(pool).await?;
-    Ok(row::highest_match(cursors, &found))
+    list.push_unseparated(") WHERE c.id = ").push_bind_unseparated(Uuid::from(conversation));
+    let rows: Vec<StandingRow> = query.build_query_as().persistent(false).fetch_all(pool).await?;
+    Ok(row::standing(cursors, &rows))
 }

@@ -19,10 +19,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use petrel_core::entry::{Cursor, Entry};
-use petrel_core::id::{ConversationId, DeviceId, Seq, UserId};
+use petrel_core::id::{ConversationId, DeviceId, UserId};
 use petrel_core::store::{
     Appender, ConversationRecord, ConversationSummary, DeviceRecord, Durability, ListPosition,
-    NewAccount, Page, Receipt, Store, StoreError, User,
+    NewAccount, Page, Receipt, Standing, Store, StoreError, User,
 };
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, SqlitePool};
@@ -198,12 +198,12 @@ impl Store for SqliteStore {
         self.read(log::entries(&self.pool, conversation, page)).await
     }
 
-    async fn match_cursor(
+    async fn standing(
         &self,
         conversation: ConversationId,
         cursors: &[Cursor],
-    ) -> Result<Seq, StoreError> {
-        self.read(log::match_cursor(&self.pool, conversation, cursors)).await
+    ) -> Result<Option<Standing>, StoreError> {
+        self.read(log::standing(&self.pool, conversation, cursors)).await
     }
 
     async fn list(
@@ -233,5 +233,9 @@ impl Store for SqliteStore {
 
     fn writers(&self) -> usize {
         1
+    }
+
+    fn is_shared(&self) -> bool {
+        false
     }
 }

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use petrel_core::entry::EntryKind;
-use petrel_core::id::{ClientMessageId, ContentDigest, RightsVersion};
+use petrel_core::id::{ClientMessageId, ContentDigest, RightsVersion, Seq};
 use petrel_core::store::{Append, AppendOutcome};
 
 use super::*;

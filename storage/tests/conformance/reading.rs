@@ -1,8 +1,8 @@
 //! Pages, cursors, receipts, the list of conversations.
 
 use petrel_core::entry::Cursor;
-use petrel_core::id::{ConversationId, Seq, UserId};
-use petrel_core::store::{ListPosition, Page, Receipt};
+use petrel_core::id::{ConversationId, RightsVersion, Seq, UserId};
+use petrel_core::store::{ListPosition, Page, Receipt, Standing};
 
 use crate::support::{World, message, receipt, worlds};
 
@@ -59,12 +59,17 @@ async fn cursors(world: &mut World) {
         (vec![at(5, 1), at(4, 1), at(2, 2), at(1, 1)], 2),
         (vec![at(u64::MAX, 5), at(3, 3)], 3),
     ] {
-        let matched = world.store.match_cursor(c, &cursors).await.unwrap();
-        assert_eq!(matched, Seq(expected), "{} {cursors:?}", world.name);
+        let standing = world.store.standing(c, &cursors).await.unwrap();
+        let expected = Standing {
+            head: Seq(5),
+            count: 5,
+            rights_version: RightsVersion(1),
+            matched: Seq(expected),
+        };
+        assert_eq!(standing, Some(expected), "{} {cursors:?}", world.name);
     }
     let nowhere = ConversationId([0xee; 16]);
-    let matched = world.store.match_cursor(nowhere, &[at(5, 5)]).await.unwrap();
-    assert_eq!(matched, Seq(0));
+    assert_eq!(world.store.standing(nowhere, &[at(5, 5)]).await.unwrap(), None);
 }
 
 async fn receipts(world: &mut World) {

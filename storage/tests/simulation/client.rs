@@ -32,6 +32,10 @@ impl Cluster {
         let mut in_turn = gateways.iter().cycle().skip(start).take(gateways.len());
         in_turn.find_map(Clone::clone)
     }
+
+    fn lives(&self, gateway: &Arc<Gateway>) -> bool {
+        self.gateways.lock().iter().flatten().any(|other| Arc::ptr_eq(other, gateway))
+    }
 }
 
 struct Outgoing {
@@ -54,6 +58,9 @@ pub(crate) struct Client {
     resend: Option<(Instant, u64)>,
     next_number: u64,
     progress_at: Instant,
+    /// Where a stream was left that is not yet known to be dead, and until when: a gateway
+    /// knows what it refused, and not what another one did.
+    left: Option<(Arc<Gateway>, Instant)>,
 }
 
 impl Client {
@@ -68,12 +75,13 @@ impl Client {
             resend: None,
             next_number: 0,
             progress_at: Instant::now(),
+            left: None,
         }
     }
 
     pub(crate) async fn run(mut self, cluster: Arc<Cluster>) {
         while !self.world.is_finished() {
-            match cluster.any(&self.world) {
+            match self.choose(&cluster) {
                 Some(gateway) => self.visit(&gateway).await,
                 None => sleep(Duration::from_millis(10)).await,
             }
@@ -83,9 +91,31 @@ impl Client {
         self.world.history.lock().views.insert(self.line, view);
     }
 
+    fn choose(&self, cluster: &Cluster) -> Option<Arc<Gateway>> {
+        match &self.left {
+            Some((gateway, until)) if *until > Instant::now() && cluster.lives(gateway) => {
+                Some(Arc::clone(gateway))
+            }
+            _ => cluster.any(&self.world),
+        }
+    }
+
     /// One stream, from attaching to its end.
     async fn visit(&mut self, gateway: &Arc<Gateway>) {
-        let mut end = gateway.open(self.line.user, self.line.conversation, self.cursors());
+        let mut end = self.open(gateway);
+        self.stay(&mut end).await;
+        if self.world.fault(400) {
+            let noticed_after = self.world.ms(50..2_000);
+            let until = Instant::now() + noticed_after;
+            let before = self.left.take().filter(|(other, _)| Arc::ptr_eq(other, gateway));
+            let until = before.map_or(until, |(_, earlier)| earlier.max(until));
+            self.left = Some((Arc::clone(gateway), until));
+            end.vanish(&self.world, noticed_after);
+        }
+    }
+
+    fn open(&mut self, gateway: &Arc<Gateway>) -> ClientEnd {
+        let end = gateway.open(self.line.user, self.line.conversation, self.cursors());
         self.world.count(|counters| counters.resumes += 1);
         self.next_number = 0;
         self.resend = None;
@@ -95,6 +125,10 @@ impl Client {
         }
         self.send_from(&end, 0);
         self.progress_at = Instant::now();
+        end
+    }
+
+    async fn stay(&mut self, end: &mut ClientEnd) {
         let leave_at = Instant::now() + self.world.ms(200..4000);
         let patience = self.world.ms(400..1500);
         while !self.world.is_finished() {
@@ -109,7 +143,7 @@ impl Client {
                     Some(told) => self.hear(told),
                     None => return,
                 },
-                () = sleep_until(wake_at) => self.act(&end),
+                () = sleep_until(wake_at) => self.act(end),
             }
             self.report();
             let now = Instant::now();

@@ -11,6 +11,7 @@ use std::vec;
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
+use petrel_core::conversation::Refused;
 use petrel_core::entry::{Cursor, Entry, EntryKind};
 use petrel_core::error::Rejection;
 use petrel_core::id::{ClientMessageId, ContentDigest, ConversationId, RightsVersion, UserId};
@@ -24,10 +25,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::statement::entry_of;
 use crate::store::{Rights, SimStore};
-use crate::world::World;
+use crate::world::{Sabotage, World};
 
 /// How often a gateway looks for what others committed.
 const JOURNAL_EVERY: Duration = Duration::from_millis(150);
+/// A stream that takes long on its way does so for the most this long.
+const LATE_MS: std::ops::Range<u64> = 100..1_500;
 /// Messages between a client and its gateway, each way.
 const PIPE: usize = 4096;
 
@@ -59,16 +62,33 @@ pub(crate) enum Told {
     },
 }
 
-/// A client's end of a stream. Dropping it is leaving: the gateway knows at once.
+/// A client's end of a stream. Dropping it is leaving: the gateway knows at once,
+/// unless the client left as one does whose network is gone.
 pub(crate) struct ClientEnd {
     pub(crate) send: mpsc::Sender<Send>,
     pub(crate) told: mpsc::Receiver<Told>,
     stream: Arc<Stream>,
+    lingers: bool,
+}
+
+impl ClientEnd {
+    /// Leaves, and the gateway learns of it after this time only. What is on its way still arrives.
+    pub(crate) fn vanish(mut self, world: &World, noticed_after: Duration) {
+        self.lingers = true;
+        let stream = Arc::clone(&self.stream);
+        world.count(|counters| counters.lingering += 1);
+        world.tasks.spawn(async move {
+            sleep(noticed_after).await;
+            stream.state.lock().gone = true;
+        });
+    }
 }
 
 impl Drop for ClientEnd {
     fn drop(&mut self) {
-        self.stream.state.lock().gone = true;
+        if !self.lingers {
+            self.stream.state.lock().gone = true;
+        }
     }
 }
 
@@ -127,6 +147,7 @@ struct Local {
     rights: Option<Rights>,
     share: Share,
     streams: Vec<Arc<Stream>>,
+    refused: Refused,
 }
 
 struct Hub {
@@ -154,7 +175,7 @@ impl Gateway {
         let budget = Budget::new(units, Duration::from_millis(200));
         let local = |id: &ConversationId| {
             let share = budget.conversation_share();
-            (*id, Local { rights: None, share, streams: Vec::new() })
+            (*id, Local { rights: None, share, streams: Vec::new(), refused: Refused::default() })
         };
         let lives = Arc::new(AtomicBool::new(true));
         let hub = Arc::new(Hub {
@@ -235,12 +256,15 @@ impl Gateway {
         }
         self.spawn(Arc::clone(&self.hub).splice(Arc::clone(&stream), cursors));
         self.spawn(Arc::clone(self).serve(Arc::clone(&stream), sends));
-        ClientEnd { send, told, stream }
+        ClientEnd { send, told, stream, lingers: false }
     }
 
     async fn serve(self: Arc<Self>, stream: Arc<Stream>, mut sends: mpsc::Receiver<Send>) {
         while let Some(send) = sends.recv().await {
             sleep(self.hub.world.ms(0..2)).await;
+            if self.hub.world.fault(40) {
+                sleep(self.hub.world.ms(LATE_MS)).await;
+            }
             let (number, id) = (send.number, send.id);
             if let Err(rejection) = self.admit(&stream, send).await {
                 let mut state = stream.state.lock();
@@ -271,14 +295,15 @@ impl Gateway {
         if let (Err(rejection), false) = (&verdict, send.resend) {
             return Err(rejection.clone());
         }
-        let append = Append {
+        let digest = ContentDigest::of(EntryKind::Text, 0, &send.body);
+        let mut append = Append {
             conversation: stream.conversation,
             admitted_by: verdict.as_ref().ok().copied(),
             sender: stream.user,
             id: send.id,
             kind: EntryKind::Text,
             encoding: 0,
-            digest: ContentDigest::of(EntryKind::Text, 0, &send.body),
+            digest,
             target: None,
             revision: None,
             mentions: Vec::new(),
@@ -286,6 +311,13 @@ impl Gateway {
         };
         let share = self.hub.share(stream.conversation);
         let permit = self.budget.permit(&stream.share, &share, append.body.len()).await?;
+        if let Some(refusal) = self.hub.refused_before(&append) {
+            if !send.resend {
+                return Err(refusal);
+            }
+            append.admitted_by = None;
+            verdict = Err(refusal);
+        }
         let mut state = stream.state.lock();
         in_turn(&state)?;
         let submission = state.submissions.entry(send.number).or_default();
@@ -316,6 +348,26 @@ fn judge(rights: Rights) -> Result<RightsVersion, Rejection> {
 impl Hub {
     fn share(&self, id: ConversationId) -> Share {
         self.conversations.lock()[&id].share.clone()
+    }
+
+    /// What was refused for good stays so, while an older copy may come.
+    fn refused_before(&self, append: &Append) -> Option<Rejection> {
+        let conversations = self.conversations.lock();
+        let refused = &conversations[&append.conversation].refused;
+        let found = refused.of(append.sender, append.id, append.digest).cloned();
+        self.world.count(|counters| counters.refused_again += u64::from(found.is_some()));
+        found
+    }
+
+    fn refuse(&self, append: &Append, rejection: &Rejection) {
+        if rejection.is_retryable() || self.world.sabotage == Sabotage::NoTombstones {
+            return;
+        }
+        if let Some(local) = self.conversations.lock().get_mut(&append.conversation) {
+            let message = (append.sender, append.id);
+            let kept = local.refused.keep(message, append.digest, rejection, 0, 1);
+            assert!(kept, "a run has less messages than are remembered");
+        }
     }
 
     fn streams(&self, id: ConversationId) -> Vec<Arc<Stream>> {
@@ -387,6 +439,7 @@ impl Hub {
                 }
             }
             Err(rejection) => {
+                self.refuse(&append, &rejection);
                 let mut state = tag.stream.state.lock();
                 let is_latest = state.submissions.get(&tag.number) == Some(&tag.submission);
                 if !is_latest || state.expected <= tag.number {
@@ -438,7 +491,10 @@ impl Commits<Tag> for Hub {
             verdicts.push(match pending.tag.stream.state.lock().gone {
                 // Nobody waits for it: who comes again is judged there.
                 true => Err(Rejection::Unavailable),
-                false => judge(rights),
+                false => match self.refused_before(&pending.append) {
+                    Some(refusal) => Err(refusal),
+                    None => judge(rights),
+                },
             });
         }
         let admitted = verdicts.iter().filter(|verdict| verdict.is_ok()).count();

@@ -280,6 +280,11 @@ fn a_mere_look_up_after_an_unknown_outcome_is_noticed() {
 }
 
 #[test]
+fn a_refusal_for_good_that_is_forgotten_at_once_is_noticed() {
+    noticed(Sabotage::NoTombstones, "refused");
+}
+
+#[test]
 fn a_seed_always_plays_the_same_way() {
     for seed in 0..5 {
         let once = format!("{:?}", run(seed, Sabotage::None));

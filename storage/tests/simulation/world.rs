@@ -28,6 +28,8 @@ pub(crate) enum Sabotage {
     /// After an unknown outcome the ids are looked up without the locks, and
     /// what was not found counts as not stored.
     MereLookUp,
+    /// A gateway forgets at once what it refused for good.
+    NoTombstones,
 }
 
 /// How often what happened: a run in which nothing happened proves nothing.
@@ -52,10 +54,12 @@ pub(crate) struct Counters {
     pub(crate) lock_waits: u64,
     pub(crate) overloads: u64,
     pub(crate) poisoned: u64,
+    pub(crate) lingering: u64,
+    pub(crate) refused_again: u64,
 }
 
 impl Counters {
-    pub(crate) fn all(&self) -> [(&'static str, u64); 19] {
+    pub(crate) fn all(&self) -> [(&'static str, u64); 21] {
         [
             ("acked", self.acked),
             ("committed_unknown", self.committed_unknown),
@@ -76,6 +80,8 @@ impl Counters {
             ("lock_waits", self.lock_waits),
             ("overloads", self.overloads),
             ("poisoned", self.poisoned),
+            ("lingering", self.lingering),
+            ("refused_again", self.refused_again),
         ]
     }
 
@@ -100,6 +106,8 @@ impl Counters {
             lock_waits,
             overloads,
             poisoned,
+            lingering,
+            refused_again,
         } = other;
         self.acked += acked;
         self.committed_unknown += committed_unknown;
@@ -120,6 +128,8 @@ impl Counters {
         self.lock_waits += lock_waits;
         self.overloads += overloads;
         self.poisoned += poisoned;
+        self.lingering += lingering;
+        self.refused_again += refused_again;
     }
 }
 

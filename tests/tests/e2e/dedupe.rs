@@ -14,6 +14,7 @@ use petrel_tests::raw::{self, Raw, RawStream};
 on_both_stores!(
     the_same_id_over_another_connection_has_the_same_place,
     ids_too_old_or_from_the_future_are_refused_exactly_at_the_limits,
+    what_was_refused_for_good_is_not_stored_by_an_older_copy_that_comes_late,
     an_unknown_conversation_and_a_strangers_one_have_the_same_answer,
 );
 
@@ -65,6 +66,39 @@ async fn the_same_id_over_another_connection_has_the_same_place(stage: Stage) ->
     // Nothing of all that took a place.
     first.write(raw::send(3, raw::message_id(raw::now_ms()), b"after")).await?;
     assert_eq!(first.ack().await?, 3);
+    Ok(())
+}
+
+async fn what_was_refused_for_good_is_not_stored_by_an_older_copy_that_comes_late(
+    stage: Stage,
+) -> Result<()> {
+    let gateway = stage.gateway(&[]).await?;
+    let (alice, bob) = pair(&gateway).await?;
+    let (_old, _c1, mut older) = stream_of(&gateway, &alice, &bob).await?;
+    let (new, _c2, mut newer) = stream_of(&gateway, &alice, &bob).await?;
+    let (blocker, _c3) = Raw::sign_in(&gateway, &bob).await?;
+    let block = |blocks| {
+        let user = Bytes::copy_from_slice(&alice.user.0);
+        blocker.ask(What::SetBlock(wire::SetBlock { user, blocks }))
+    };
+    let id = raw::message_id(raw::now_ms());
+    let mut again = raw::send(1, id, b"once");
+    again.what = Some(What::Send(wire::Send { again: true, ..wire::Send::default() }));
+
+    block(true).await?;
+    newer.write(again.clone()).await?;
+    assert_eq!(newer.refusal().await?.code, Code::Blocked);
+    block(false).await?;
+    // The copy that was on its way for long comes now; the same answer as before, also for another try.
+    older.write(raw::send(1, id, b"once")).await?;
+    assert_eq!(older.refusal().await?.code, Code::Blocked);
+    again.number = 2;
+    newer.write(again).await?;
+    assert_eq!(newer.refusal().await?.code, Code::Blocked);
+    // Any other message is welcome again.
+    older.write(raw::send(2, raw::message_id(raw::now_ms()), b"another")).await?;
+    assert_eq!(older.ack().await?, 1);
+    drop(new);
     Ok(())
 }
 

@@ -9,6 +9,7 @@
 
 mod absence;
 mod bad_input;
+mod beside;
 mod block;
 mod capacity;
 mod certificate;
