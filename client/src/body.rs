@@ -9,11 +9,13 @@ pub const BODY_BYTES_MAX: usize = 64 * 1024;
 const PLAIN_BYTES_MAX: usize = 8;
 
 /// A body that this client cannot decode. The entry itself is whole.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("a body of encoding {encoding} that cannot be decoded")]
 pub struct Undecodable {
     /// The encoding's number.
     pub encoding: u32,
+    /// The body as it came.
+    pub raw: Bytes,
 }
 
 /// The encoding and the bytes that travel; `known` are the dictionaries that the server has.
@@ -32,7 +34,13 @@ pub(crate) fn decode(encoding: u32, body: &Bytes) -> Result<Bytes, Undecodable> 
     }
     compression::decode(encoding, body, BODY_BYTES_MAX)
         .map(Bytes::from)
-        .map_err(|_| Undecodable { encoding })
+        .map_err(|_| Undecodable { encoding, raw: body.clone() })
+}
+
+/// The version of the dictionary that is missing to decode this, if that is what is wrong.
+pub(crate) fn missing_dictionary(undecodable: &Undecodable) -> Option<u32> {
+    compression::dictionary_of(undecodable.encoding)
+        .filter(|version| compression::DictionaryVersion::new(*version).is_none())
 }
 
 /// The dictionaries that bodies sent to us may be compressed with.

@@ -178,6 +178,7 @@ impl Client {
             cancel: CancellationToken::new(),
             runtime: tokio::runtime::Handle::current(),
             dictionaries: Mutex::new(body::first_dictionaries().into()),
+            fetched: crate::dictionary::Fetched::default(),
             endpoint: Mutex::new(None),
             options,
         });

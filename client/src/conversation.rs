@@ -184,7 +184,7 @@ impl Conversation {
             Incoming::Refusal { .. } => {}
             Incoming::Preview(preview) => self.take_preview(preview, fx),
             Incoming::Receipts(members) => self.take_receipts(members, fx),
-            Incoming::Attach(attach) => self.take_attach(attach, current, fx),
+            Incoming::Attach(attach) => self.take_attach(attach, current, cx, fx),
             Incoming::Gap { from, to, reason } => self.take_gap(from, to, reason, cx, fx),
             Incoming::Reset { to } => self.take_reset(generation, to, fx),
             Incoming::Superseded => {
@@ -195,7 +195,10 @@ impl Conversation {
         }
     }
 
-    fn take_attach(&mut self, attach: Attach, current: bool, fx: &mut Effects) {
+    fn take_attach(&mut self, attach: Attach, current: bool, cx: &Context, fx: &mut Effects) {
+        if let Some(own) = attach.receipts.iter().find(|receipt| receipt.user == cx.me) {
+            self.receipts.prove(own.delivered, own.read, cx.now);
+        }
         if attach.peer.is_some() {
             self.peer = attach.peer;
         }
@@ -332,7 +335,8 @@ impl Conversation {
     }
 
     /// The connection is gone: everything on it comes again on the next.
-    pub(crate) fn disconnected(&mut self) {
+    pub(crate) fn disconnected(&mut self, now: Instant) {
+        self.receipts.disconnected(now);
         self.stream_gone();
         self.dormant = false;
         self.reopen_at = None;

@@ -10,6 +10,7 @@ mod client;
 mod conversation;
 mod cursor;
 mod dialer;
+mod dictionary;
 mod error;
 mod event;
 mod event_queue;

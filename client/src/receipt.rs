@@ -14,13 +14,27 @@ struct Cursors {
     read: u64,
 }
 
+impl Cursors {
+    fn is_beyond(self, other: Self) -> bool {
+        self.delivered > other.delivered || self.read > other.read
+    }
+}
+
+/// What the server has shown to have is stored after this, if it still lives then: many
+/// times the interval in which a gateway gathers receipts.
+const STORED_AFTER: Duration = Duration::from_secs(10);
+
 /// Own receipts: what is so, what was said on this stream.
 #[derive(Debug, Default)]
 pub(crate) struct OwnReceipts {
     now: Cursors,
     said: Cursors,
-    /// What was said on a stream that is gone, and may not have arrived.
-    in_doubt: bool,
+    /// The stream that `said` was said on is gone.
+    is_gone: bool,
+    /// What the server has shown to have, and when it did first.
+    proved: Option<(Cursors, Instant)>,
+    /// What needs no more saying, whatever becomes of the gateway.
+    stored: Cursors,
     /// When what is new is sent.
     send_at: Option<Instant>,
 }
@@ -97,24 +111,43 @@ impl OwnReceipts {
     /// What an Attach or a Hello says; 0, 0 says nothing.
     pub(crate) fn current(&mut self) -> (u64, u64) {
         self.send_at = None;
-        self.in_doubt = false;
+        self.is_gone = false;
         self.said = self.now;
         (self.now.delivered, self.now.read)
     }
 
+    /// The server has shown to have these.
+    pub(crate) fn prove(&mut self, delivered: u64, read: u64, now: Instant) {
+        let shown = Cursors { delivered, read };
+        if self.proved.is_none_or(|(before, _)| shown.is_beyond(before)) {
+            self.proved = Some((shown, now));
+        }
+    }
+
+    /// The connection is lost.
+    pub(crate) fn disconnected(&mut self, now: Instant) {
+        if let Some((proved, since)) = self.proved.take()
+            && now.saturating_duration_since(since) >= STORED_AFTER
+        {
+            self.stored.delivered = self.stored.delivered.max(proved.delivered);
+            self.stored.read = self.stored.read.max(proved.read);
+        }
+    }
+
     /// The stream that they were said on is gone.
     pub(crate) fn unconfirmed(&mut self) {
-        self.in_doubt |= self.said != Cursors::default();
+        self.is_gone = true;
     }
 
     /// Whether they should be said again at the next sign-in.
     pub(crate) fn is_in_doubt(&self) -> bool {
-        self.in_doubt || self.send_at.is_some()
+        (self.is_gone && self.said.is_beyond(self.stored)) || self.send_at.is_some()
     }
 
     /// The history above `to` is gone.
     pub(crate) fn clamp(&mut self, to: u64) {
-        for cursors in [&mut self.now, &mut self.said] {
+        self.proved = None;
+        for cursors in [&mut self.now, &mut self.said, &mut self.stored] {
             cursors.delivered = cursors.delivered.min(to);
             cursors.read = cursors.read.min(to);
         }
@@ -205,6 +238,31 @@ mod tests {
         assert!(!own.is_in_doubt());
         own.clamp(1);
         assert_eq!(own.current(), (1, 0));
+    }
+
+    #[test]
+    fn what_the_server_has_shown_to_have_for_a_while_is_not_said_for_ever() {
+        let start = Instant::now();
+        let mut own = OwnReceipts::default();
+        own.read(3, start, DELAY);
+        assert_eq!(own.current(), (3, 3));
+        let lose = |own: &mut OwnReceipts, at| {
+            own.disconnected(at);
+            own.unconfirmed();
+            own.is_in_doubt()
+        };
+        // A gateway that dies at once after it has said so may not have stored them.
+        own.prove(3, 3, start);
+        assert!(lose(&mut own, start + STORED_AFTER / 2));
+        assert_eq!(own.current(), (3, 3));
+        own.prove(3, 3, start);
+        own.prove(3, 3, start + STORED_AFTER);
+        assert!(!lose(&mut own, start + STORED_AFTER));
+        assert!(!lose(&mut own, start + STORED_AFTER * 9), "nor after the next loss");
+        // What is newer is in doubt again.
+        own.read(4, start, DELAY);
+        assert_eq!(own.current(), (4, 4));
+        assert!(lose(&mut own, start + STORED_AFTER * 9));
     }
 
     #[test]

@@ -188,7 +188,7 @@ pub(crate) async fn login(
 impl Shared {
     /// Makes a request once there is a connection, and again when it is refused for now or
     /// the connection breaks, as long as there is time.
-    async fn request<A: Default>(
+    pub(crate) async fn request<A: Default>(
         &self,
         request: What,
         take: impl Fn(&mut A, Frame, What) -> Result<bool, ClientError>,
@@ -245,37 +245,46 @@ impl Shared {
             limit: page.limit,
             newest: page.newest,
         });
-        self.request(request, move |answer: &mut Page, frame, what| {
-            match what {
-                What::Push(_) => {
-                    answer.entries.push(incoming::entry(page.conversation, &frame).map_err(bad)?)
+        let answered = self
+            .request(request, move |answer: &mut Page, frame, what| {
+                match what {
+                    What::Push(_) => answer
+                        .entries
+                        .push(incoming::entry(page.conversation, &frame).map_err(bad)?),
+                    What::Gap(gap) => answer.gaps.push(incoming::read_gap(&gap).map_err(bad)?),
+                    What::Done(done) => {
+                        answer.head = done.head;
+                        return Ok(true);
+                    }
+                    _ => return Err(unexpected()),
                 }
-                What::Gap(gap) => answer.gaps.push(incoming::read_gap(&gap).map_err(bad)?),
-                What::Done(done) => {
-                    answer.head = done.head;
-                    return Ok(true);
-                }
-                _ => return Err(unexpected()),
-            }
-            Ok(false)
-        })
-        .await
+                Ok(false)
+            })
+            .await;
+        let mut page = answered?;
+        self.complete(page.entries.iter_mut().map(|entry| &mut entry.body)).await;
+        Ok(page)
     }
 
     pub(crate) async fn list(&self, page: Bytes, limit: u32) -> Result<Summaries, ClientError> {
         let request = What::ListConversations(wire::ListConversations { page, limit, since_ms: 0 });
-        self.request(request, |answer: &mut Summaries, frame, what| {
-            match what {
-                What::Summary(said) => answer.summaries.push(summary(&frame, said)?),
-                What::Done(done) => {
-                    answer.next_page = done.next_page;
-                    return Ok(true);
+        let answered = self
+            .request(request, |answer: &mut Summaries, frame, what| {
+                match what {
+                    What::Summary(said) => answer.summaries.push(summary(&frame, said)?),
+                    What::Done(done) => {
+                        answer.next_page = done.next_page;
+                        return Ok(true);
+                    }
+                    _ => return Err(unexpected()),
                 }
-                _ => return Err(unexpected()),
-            }
-            Ok(false)
-        })
-        .await
+                Ok(false)
+            })
+            .await;
+        let mut page = answered?;
+        let last = page.summaries.iter_mut().filter_map(|line| line.last.as_mut());
+        self.complete(last.map(|entry| &mut entry.body)).await;
+        Ok(page)
     }
 
     pub(crate) async fn find_users(

@@ -186,7 +186,20 @@ impl Session {
             }
         };
         let receipts = self.shared.state.lock().take_receipts(HELLO_RECEIPTS_MAX);
-        let refusal = match self.say_hello(connection, token, &receipts).await? {
+        let signed_in = self.introduce(connection, token, tried, &receipts).await;
+        self.shared.state.lock().receipts_said(&receipts, signed_in.is_ok());
+        signed_in
+    }
+
+    /// Says Hello, and once more with a new token if this one is not taken.
+    async fn introduce(
+        &mut self,
+        connection: &Connection,
+        token: String,
+        tried: bool,
+        receipts: &[(ConversationId, u64, u64)],
+    ) -> Result<(FrameSource, SendStream), ClientError> {
+        let refusal = match self.say_hello(connection, token, receipts).await? {
             Ok(signed_in) => return Ok(signed_in),
             Err(refusal) => refusal,
         };
@@ -198,7 +211,7 @@ impl Session {
             return Err(request::refused(refusal));
         }
         let token = self.log_in(connection).await?;
-        self.say_hello(connection, token, &receipts).await?.map_err(request::refused)
+        self.say_hello(connection, token, receipts).await?.map_err(request::refused)
     }
 
     /// One Hello, on a stream of its own.

@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::conversation::{Context, Conversation, Effects, Stream};
 use crate::cursor::CursorTrail;
+use crate::dictionary::Fetched;
 use crate::error::{ClientError, SendError};
 use crate::event::Event;
 use crate::event_queue::{EventQueue, Handled};
@@ -58,6 +59,8 @@ pub(crate) struct Shared {
     pub(crate) runtime: tokio::runtime::Handle,
     /// The dictionaries that the server has; those of the first version until it says so.
     pub(crate) dictionaries: Mutex<Arc<[u32]>>,
+    /// Dictionaries that this client does not ship.
+    pub(crate) fetched: Fetched,
     /// The client's own endpoint, once there is one.
     pub(crate) endpoint: Mutex<Option<quinn::Endpoint>>,
 }

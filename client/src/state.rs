@@ -125,6 +125,22 @@ impl State {
     }
 }
 
+impl State {
+    /// These went out with a Hello, which the server has answered with Welcome or not.
+    pub(crate) fn receipts_said(&mut self, said: &[(ConversationId, u64, u64)], taken: bool) {
+        let now = Instant::now();
+        for (id, delivered, read) in said {
+            match self.conversations.get_mut(id) {
+                Some(conversation) if taken => {
+                    conversation.receipts.prove(*delivered, *read, now);
+                }
+                Some(conversation) => conversation.receipts.unconfirmed(),
+                None => {}
+            }
+        }
+    }
+}
+
 fn stored_again(message: Stored) -> Queued<Waiter> {
     let mut queued = Queued::new(message.id, message.kind, message.encoding, message.body);
     // It may have been sent before the restart.
@@ -134,9 +150,10 @@ fn stored_again(message: Stored) -> Queued<Waiter> {
 
 impl State {
     pub(crate) fn leave_connection(&mut self) {
+        let now = Instant::now();
         self.connection = None;
         for conversation in self.conversations.values_mut() {
-            conversation.disconnected();
+            conversation.disconnected(now);
         }
     }
 }

@@ -12,6 +12,7 @@ use quinn::{Connection, RecvStream, SendStream, VarInt};
 use tokio::sync::Notify;
 
 use crate::conversation::Conversation;
+use crate::dictionary;
 use crate::frames::{FrameSource, StreamEnd, encode_into};
 use crate::id::ConversationId;
 use crate::incoming::{self, Incoming};
@@ -124,6 +125,7 @@ async fn read(
     loop {
         let end = collect(id, source, &mut batch);
         if !batch.is_empty() {
+            shared.complete(dictionary::bodies(&mut batch)).await;
             shared.apply(id, generation, batch.drain(..));
             shared.events.room().await;
         }

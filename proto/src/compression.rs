@@ -18,9 +18,11 @@
 
 mod context;
 mod dictionary;
+mod fetched;
 mod frame;
 
 pub use dictionary::{DICTIONARIES, Dictionary, DictionaryVersion};
+pub use fetched::{DICTIONARY_BYTES_MAX, FetchedDictionary, dictionary_of};
 
 use bytes::Bytes;
 use context::with_contexts;

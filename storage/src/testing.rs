@@ -4,6 +4,8 @@
 //!
 //! Nothing here may be used by a gateway; hence the feature `testing`.
 
+mod write_lock;
+
 use std::fs;
 use std::io::{self, BufRead as _, BufReader};
 use std::net::TcpListener;
@@ -15,6 +17,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+pub use write_lock::WriteLock;
 
 /// The super-user of a private server; it needs no password.
 const USER: &str = "petrel";

@@ -9,6 +9,7 @@ mod admin;
 mod gateway;
 mod person;
 mod stage;
+mod stall;
 
 use std::future::Future;
 use std::time::Duration;
@@ -19,6 +20,7 @@ pub use admin::{Answer, Scrape};
 pub use gateway::{Gateway, GatewayOptions, Signal, Storage, binary};
 pub use person::{Person, Seen};
 pub use stage::{Stage, Store};
+pub use stall::Stall;
 
 /// How long a condition is waited for, unless a test says otherwise.
 pub const PATIENCE: Duration = Duration::from_secs(30);

@@ -9,6 +9,8 @@
 
 mod server;
 
+mod dictionary;
+mod network;
 mod sending;
 mod session;
 mod showing;

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use petrel_client::{
 };
 use petrel_proto::frame::{self, FrameReader, bare};
 use petrel_proto::wire::{self, Frame, frame::What};
+use rustls::sign::{CertifiedKey, Signer, SigningKey, SingleCertAndKey};
 use rustls_pki_types::PrivateKeyDer;
 use sha2::{Digest, Sha256};
 
@@ -26,6 +28,7 @@ pub struct TestServer {
     endpoint: quinn::Endpoint,
     fingerprint: [u8; 32],
     pub address: SocketAddr,
+    signatures: Arc<AtomicUsize>,
 }
 
 impl TestServer {
@@ -36,15 +39,17 @@ impl TestServer {
             .self_signed(&key)
             .unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let der = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+        let signing_key = provider.key_provider.load_private_key(der).unwrap();
+        let signatures = Arc::new(AtomicUsize::new(0));
         let mut tls = rustls::ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .unwrap()
             .with_no_client_auth()
-            .with_single_cert(
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(CertifiedKey::new(
                 vec![certificate.der().clone()],
-                PrivateKeyDer::Pkcs8(key.serialize_der().into()),
-            )
-            .unwrap();
+                Arc::new(CountingKey { key: signing_key, signatures: Arc::clone(&signatures) }),
+            ))));
         tls.alpn_protocols = vec![petrel_proto::version::ALPN.to_vec()];
         let crypto = quinn::crypto::rustls::QuicServerConfig::try_from(tls).unwrap();
         let config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
@@ -53,16 +58,27 @@ impl TestServer {
             address: endpoint.local_addr().unwrap(),
             fingerprint: Sha256::digest(certificate.der()).into(),
             endpoint,
+            signatures,
         }
     }
 
+    /// Full handshakes so far: one that resumes a TLS session signs nothing.
+    pub fn full_handshakes(&self) -> usize {
+        self.signatures.load(Ordering::Relaxed)
+    }
+
     pub fn dialer(&self) -> Dialer {
-        Dialer::new(DialerOptions::new(
+        self.dialer_with(|_| ())
+    }
+
+    pub fn dialer_with(&self, change: impl FnOnce(&mut DialerOptions)) -> Dialer {
+        let mut options = DialerOptions::new(
             Server::Addresses(vec![self.address]),
             "localhost",
             Trust::Fingerprint(self.fingerprint),
-        ))
-        .unwrap()
+        );
+        change(&mut options);
+        Dialer::new(options).unwrap()
     }
 
     pub fn options(&self) -> ClientOptions {
@@ -89,6 +105,11 @@ impl TestServer {
 
     /// Accepts a connection and signs it in as Alice.
     pub async fn sign_in(&self) -> Link {
+        self.sign_in_with(welcome()).await
+    }
+
+    /// The same with a Welcome of one's own.
+    pub async fn sign_in_with(&self, welcome: What) -> Link {
         let connection = self.accept().await;
         let mut first = Stream::accept(&connection).await;
         let (_, mut what) = first.next().await;
@@ -102,8 +123,43 @@ impl TestServer {
         let What::Hello(hello) = what else {
             panic!("not a Hello: {what:?}");
         };
-        first.say(welcome()).await;
+        first.say(welcome).await;
         Link { connection, control: first, hello }
+    }
+}
+
+/// A key that counts what it signs.
+#[derive(Debug)]
+struct CountingKey {
+    key: Arc<dyn SigningKey>,
+    signatures: Arc<AtomicUsize>,
+}
+
+impl SigningKey for CountingKey {
+    fn choose_scheme(&self, offered: &[rustls::SignatureScheme]) -> Option<Box<dyn Signer>> {
+        let signer = self.key.choose_scheme(offered)?;
+        Some(Box::new(CountingSigner { signer, signatures: Arc::clone(&self.signatures) }))
+    }
+
+    fn algorithm(&self) -> rustls::SignatureAlgorithm {
+        self.key.algorithm()
+    }
+}
+
+#[derive(Debug)]
+struct CountingSigner {
+    signer: Box<dyn Signer>,
+    signatures: Arc<AtomicUsize>,
+}
+
+impl Signer for CountingSigner {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rustls::Error> {
+        self.signatures.fetch_add(1, Ordering::Relaxed);
+        self.signer.sign(message)
+    }
+
+    fn scheme(&self) -> rustls::SignatureScheme {
+        self.signer.scheme()
     }
 }
 
@@ -112,13 +168,18 @@ pub fn token(text: &str) -> What {
 }
 
 pub fn welcome() -> What {
+    welcome_with(64)
+}
+
+/// A Welcome that allows so many conversation streams.
+pub fn welcome_with(streams_max: u32) -> What {
     What::Welcome(wire::Welcome {
         server_time_ms: now_ms(),
         session: Bytes::from_static(&[5; 16]),
         user: Bytes::copy_from_slice(&ALICE.0),
         dictionaries: vec![1],
         body_bytes_max: 65_536,
-        streams_max: 64,
+        streams_max,
         ..wire::Welcome::default()
     })
 }

@@ -7,8 +7,8 @@ use super::dictionary::DictionaryVersion;
 use super::{DecodeError, LEVEL, WINDOW_LOG_MAX};
 use std::cell::RefCell;
 use zstd::zstd_safe::{
-    CCtx, CParameter, DCtx, DParameter, FrameFormat, ResetDirective, compress_bound,
-    get_error_name, is_error_kind, zstd_sys::ZSTD_ErrorCode,
+    CCtx, CParameter, DCtx, DDict, DParameter, FrameFormat, ResetDirective, SafeResult,
+    compress_bound, get_error_name, is_error_kind, zstd_sys::ZSTD_ErrorCode,
 };
 
 /// What a thread keeps between bodies at most; larger buffers are given back.
@@ -96,14 +96,38 @@ impl Contexts {
             Some(version) => self.decoder.ref_ddict(version.decoder()),
             None => self.decoder.disable_dictionary(),
         };
+        self.decompress_by(capacity, max_len, |decoder, room| {
+            set.and_then(|_| decoder.decompress(room, frame))
+        })
+    }
+
+    /// The same with a dictionary that is not shipped.
+    pub(super) fn decompress_fetched(
+        &mut self,
+        frame: &[u8],
+        dictionary: &DDict<'static>,
+        capacity: usize,
+        max_len: usize,
+    ) -> Result<&[u8], DecodeError> {
+        let set = self.decoder.disable_dictionary();
+        self.decompress_by(capacity, max_len, |decoder, room| {
+            set.and_then(|_| decoder.decompress_using_ddict(room, frame, dictionary))
+        })
+    }
+
+    fn decompress_by(
+        &mut self,
+        capacity: usize,
+        max_len: usize,
+        work: impl FnOnce(&mut DCtx<'static>, &mut [u8]) -> SafeResult,
+    ) -> Result<&[u8], DecodeError> {
         if self.plain.len() < capacity {
             self.plain.resize(capacity, 0);
         }
         // zstd writes up to the end of what it is given, so the room that an
         // earlier body left must not widen this one's limit.
         let room = self.plain.get_mut(..capacity).ok_or(DecodeError::TooLong { max_len })?;
-        let made = set.and_then(|_| self.decoder.decompress(room, frame));
-        match made {
+        match work(&mut self.decoder, room) {
             Ok(len) => self.plain.get(..len).ok_or(DecodeError::TooLong { max_len }),
             Err(code) if is_error_kind(code, ZSTD_ErrorCode::ZSTD_error_dstSize_tooSmall) => {
                 Err(DecodeError::TooLong { max_len })

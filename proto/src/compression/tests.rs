@@ -266,3 +266,26 @@ fn a_dictionary_is_chosen_by_content_among_those_the_peer_has() {
         assert!(as_expected || encoded.encoding == BodyEncoding::Identity);
     }
 }
+
+#[test]
+fn a_fetched_dictionary_decodes_what_was_made_with_it_and_nothing_else() {
+    let plain = b"the same words, said once more: shall we meet at the station at seven?";
+    let general = DictionaryVersion::GENERAL;
+    let encoded = encode(plain, Some(general));
+    let fetched = FetchedDictionary::new(general.dictionary().bytes).unwrap();
+    assert_eq!(fetched.decode(&encoded.bytes, plain.len()).unwrap(), plain);
+    let short = fetched.decode(&encoded.bytes, plain.len() - 1);
+    assert_eq!(short, Err(DecodeError::TooLong { max_len: plain.len() - 1 }));
+    assert!(fetched.decode(b"no frame at all", 100).is_err());
+    // The context that it was used in is as before.
+    assert_eq!(decode(encoded.encoding.number(), &encoded.bytes, 100).unwrap(), plain);
+    let other = FetchedDictionary::new(DictionaryVersion::JSON.dictionary().bytes).unwrap();
+    assert_ne!(other.decode(&encoded.bytes, 100).ok().as_deref(), Some(&plain[..]));
+
+    let mut broken = general.dictionary().bytes.to_vec();
+    broken[8..64].fill(0xff);
+    assert!(FetchedDictionary::new(&broken).is_none());
+    assert!(FetchedDictionary::new(&[]).is_none());
+    assert!(FetchedDictionary::new(&vec![0; DICTIONARY_BYTES_MAX + 1]).is_none());
+    assert_eq!([0, 1, 16, 17, 20].map(dictionary_of), [None, None, None, Some(1), Some(4)]);
+}

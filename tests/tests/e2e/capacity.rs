@@ -11,6 +11,8 @@ use petrel_tests::on_both_stores;
 use petrel_tests::raw::{self, Raw, RawOptions, RawStream};
 
 on_both_stores!(
+    each_bound_of_the_channel_has_its_answer_while_the_store_stands_still,
+    a_request_too_many_at_once_is_refused_while_the_store_stands_still,
     a_session_over_its_rate_is_told_when_to_come_again,
     a_connection_too_many_is_refused_and_has_its_turn_later,
     a_user_has_so_many_sessions,
@@ -71,10 +73,10 @@ async fn overloaded(
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_bound_of_the_channel_has_its_answer_while_the_store_stands_still() -> Result<()> {
+async fn each_bound_of_the_channel_has_its_answer_while_the_store_stands_still(
+    mut stage: Stage,
+) -> Result<()> {
     for (units, full) in [(4, "session"), (4, "conversation"), (1, "channel"), (2, "channel")] {
-        let mut stage = Stage::postgres().await?;
         let capacity = format!("storage.channel_messages={units}");
         let gateway = stage.gateway(&[&capacity, "storage.channel_wait=50ms"]).await?;
         let people = people(&gateway, 6).await?;
@@ -84,7 +86,7 @@ async fn each_bound_of_the_channel_has_its_answer_while_the_store_stands_still()
         for n in [2, 4] {
             others.push(sender(&gateway, &people[n], &people[n + 1]).await?);
         }
-        stage.postgres_server().context("no server")?.pause()?;
+        let stall = stage.stall(&gateway)?;
         one.send(2).await?;
         in_channel(&gateway, 1.0).await?;
         let unacked = match full {
@@ -111,7 +113,7 @@ async fn each_bound_of_the_channel_has_its_answer_while_the_store_stands_still()
             }
         };
         // Once the store is back, the refused one finds its place.
-        stage.postgres_server().context("no server")?.unpause()?;
+        stage.go_on(stall)?;
         let number = if full == "session" { 1 } else { 2 };
         loop {
             unacked.send(number).await?;
@@ -126,20 +128,18 @@ async fn each_bound_of_the_channel_has_its_answer_while_the_store_stands_still()
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_request_too_many_at_once_is_refused_while_the_store_stands_still() -> Result<()> {
-    let mut stage = Stage::postgres().await?;
+async fn a_request_too_many_at_once_is_refused_while_the_store_stands_still(
+    mut stage: Stage,
+) -> Result<()> {
     let gateway = stage.gateway(&[]).await?;
-    let people = people(&gateway, 1).await?;
+    let people = people(&gateway, 2).await?;
     let (raw, _control) = Raw::sign_in(&gateway, &people[0]).await?;
-    stage.postgres_server().context("no server")?.pause()?;
+    let stall = stage.stall(&gateway)?;
     let mut waiting = Vec::new();
     for n in 1..=9 {
         let mut stream = raw.open().await?;
-        let request = What::FindUsers(wire::FindUsers {
-            names: vec!["user0".to_owned()],
-            ..wire::FindUsers::default()
-        });
+        let user = people[1].user.0.to_vec().into();
+        let request = What::SetBlock(wire::SetBlock { user, blocks: true });
         stream.write(petrel_proto::frame::bare(request)).await?;
         stream.send.finish()?;
         waiting.push((n, stream));
@@ -152,7 +152,7 @@ async fn a_request_too_many_at_once_is_refused_while_the_store_stands_still() ->
         let (first, _, _) = select_all(racing.collect()).await;
         assert_eq!(first?.code, Code::TooManyStreams);
         refused += 1;
-        stage.postgres_server().context("no server")?.unpause()?;
+        stage.go_on(stall)?;
         for (_, stream) in &mut left {
             while let Some((_, what)) = stream.next().await? {
                 done += u32::from(matches!(what, What::Done(_)));
@@ -218,17 +218,36 @@ async fn a_session_over_its_rate_is_told_when_to_come_again(stage: Stage) -> Res
 
 async fn a_connection_too_many_is_refused_and_has_its_turn_later(stage: Stage) -> Result<()> {
     let gateway = stage.gateway(&["gateway.connections_max=2"]).await?;
-    let options = RawOptions::default();
-    let first = Raw::dial(&gateway, &options).await?;
-    let _second = Raw::dial(&gateway, &options).await?;
-    let refused = Raw::dial(&gateway, &options).await;
-    assert!(refused.is_err(), "a third connection came about");
+    let people = people(&gateway, 1).await?;
     let turned_away =
-        gateway.metric("petrel_gateway_connections_refused_total", "reason=\"full\"").await?;
-    assert!(turned_away >= 1.0);
-    first.connection.close(0u32.into(), b"");
-    let again = || async { Ok(Raw::dial(&gateway, &options).await.ok()) };
-    eventually(PATIENCE, "a free place", again).await?;
+        || gateway.metric("petrel_gateway_connections_refused_total", "reason=\"full\"");
+    let options = RawOptions::default();
+    // The connections that people were registered on may take a moment to be gone.
+    let dial = || async { Ok(Raw::dial(&gateway, &options).await.ok()) };
+    let first = eventually(PATIENCE, "a place", dial).await?;
+    let second = eventually(PATIENCE, "another place", dial).await?;
+    let before = turned_away().await?;
+    // The answer of a full gateway is QUIC's CONNECTION_REFUSED, before any cryptography.
+    let Err(refused) = Raw::dial(&gateway, &options).await else {
+        bail!("a third connection came about")
+    };
+    let Some(quinn::ConnectionError::ConnectionClosed(close)) = refused.downcast_ref() else {
+        bail!("{refused:?}")
+    };
+    assert_eq!(close.error_code, quinn::TransportErrorCode::CONNECTION_REFUSED);
+    assert_eq!(turned_away().await?, before + 1.0);
+    // The client library comes again, and has its turn when there is a place.
+    let arriving = stage.device(&gateway, &people[0]);
+    let leaving = async {
+        let refused = || async { Ok((turned_away().await? >= before + 2.0).then_some(())) };
+        eventually(PATIENCE, "the client's first try", refused).await?;
+        first.connection.close(0u32.into(), b"");
+        anyhow::Ok(())
+    };
+    let (client, left) = tokio::join!(arriving, leaving);
+    left?;
+    client?.leave().await;
+    drop(second);
     Ok(())
 }
 
