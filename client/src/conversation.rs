@@ -196,7 +196,7 @@ impl Conversation {
     }
 
     fn take_attach(&mut self, attach: Attach, current: bool, cx: &Context, fx: &mut Effects) {
-        if let Some(own) = attach.receipts.iter().find(|receipt| receipt.user == cx.me) {
+        if let Some(own) = attach.receipts.iter().find(|receipt| receipt.user == Some(cx.me)) {
             self.receipts.prove(own.delivered, own.read, cx.now);
         }
         if attach.peer.is_some() {

@@ -99,7 +99,7 @@ pub(crate) fn bodies(
     batch: &mut [Incoming],
 ) -> impl Iterator<Item = &mut Result<Bytes, Undecodable>> {
     batch.iter_mut().filter_map(|incoming| match incoming {
-        Incoming::Entry(entry) => Some(&mut entry.body),
+        Incoming::Push(push) => Some(&mut push.body),
         Incoming::Preview(preview) => Some(&mut preview.body),
         _ => None,
     })
