@@ -1,4 +1,8 @@
-//! The admin HTTP port: `/livez`, `/readyz`, `/metrics`. On loopback only.
+//! The admin HTTP port: `/livez`, `/readyz`, `/metrics`. On loopback only; where a monitoring
+//! system on another machine has to reach these three, they are on a port of their own too
+//! (`admin.metrics_listen`).
+
+mod listener;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +18,8 @@ use serde::Serialize;
 use crate::gateway::Gateway;
 use crate::health::Health;
 
+pub(crate) use listener::FewConnections;
+
 /// A store that answers and has committed nothing for so long (a full disk, a read-only or
 /// hanging database) is not ready.
 const STALLED_MAX: Duration = Duration::from_secs(2);
@@ -27,6 +33,15 @@ struct Admin {
 
 /// The routes.
 pub(crate) fn routes(
+    gateway: Arc<Gateway>,
+    metrics: PrometheusHandle,
+    health: Arc<Health>,
+) -> Router {
+    monitoring_routes(gateway, metrics, health)
+}
+
+/// What may be asked from outside: nothing that changes anything or names anybody.
+pub(crate) fn monitoring_routes(
     gateway: Arc<Gateway>,
     metrics: PrometheusHandle,
     health: Arc<Health>,

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod chat;
+mod health;
 mod serve;
 
 use std::path::PathBuf;
@@ -36,6 +37,8 @@ enum Command {
     Serve,
     /// Chats in the terminal, line by line.
     Chat(chat::Options),
+    /// Says whether the gateway of this machine is ready (exit status 0) or not (1).
+    Health(health::Options),
     /// Works on the store directly.
     #[command(subcommand)]
     Admin(Admin),
@@ -67,6 +70,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
     match arguments.command {
         None | Some(Command::Serve) => serve::run(load()?),
         Some(Command::Chat(options)) => chat::run(&options, &load()?),
+        Some(Command::Health(options)) => health::run(&options, &load()?),
         Some(Command::Admin(Admin::Seed { users, prefix, out })) => {
             let config = load()?;
             runtime(0)?.block_on(petrel_gateway::seed::seed(&config, users, &prefix, &out))

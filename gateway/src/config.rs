@@ -141,13 +141,20 @@ pub struct Tls {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Admin {
-    /// TCP address of `/livez`, `/readyz` and `/metrics`.
+    /// TCP address of the admin port; loopback only.
     pub listen: SocketAddr,
+    /// A second TCP address, for `/livez`, `/readyz` and `/metrics` alone, which a monitoring
+    /// system on another machine or in another container can reach. They have no log-in: give
+    /// it an address of a private network. Default: none.
+    pub metrics_listen: Option<SocketAddr>,
 }
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4480) }
+        Self {
+            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4480),
+            metrics_listen: None,
+        }
     }
 }
 
@@ -327,7 +334,8 @@ impl Config {
             return refuse(
                 "admin.listen",
                 format!(
-                    "{} is not a loopback address; the admin port has no log-in",
+                    "{} is not a loopback address, and the admin port is for this machine alone; \
+                     for a monitoring system elsewhere set admin.metrics_listen",
                     self.admin.listen
                 ),
             );

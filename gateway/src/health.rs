@@ -31,12 +31,18 @@ pub(crate) struct StorageHealth {
 }
 
 /// The state.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Health {
     storage: Mutex<StorageHealth>,
+    quic_port: u16,
 }
 
 impl Health {
+    /// Nothing is known of the store yet.
+    pub(crate) fn new(quic_port: u16) -> Self {
+        Self { storage: Mutex::default(), quic_port }
+    }
+
     /// What is known of the store.
     pub(crate) fn storage(&self) -> StorageHealth {
         self.storage.lock().clone()
@@ -78,6 +84,8 @@ impl Health {
             .set(gateway.config.gateway.send_queue.0 as f64);
         let draining = gateway.stopping.is_cancelled();
         gauge!("petrel_gateway_draining").set(f64::from(u8::from(draining)));
+        self.sample_storage(gateway);
+        crate::process::sample(self.quic_port);
         let (mut received, mut sent) = (0u64, 0u64);
         for (n, session) in sessions.iter().enumerate() {
             let stats = session.connection().stats();
@@ -91,6 +99,15 @@ impl Health {
         }
         our::get().udp_rx_bytes.set(received as f64);
         our::get().udp_tx_bytes.set(sent as f64);
+    }
+
+    fn sample_storage(&self, gateway: &Gateway) {
+        let storage = self.storage.lock();
+        gauge!("petrel_storage_reachable").set(f64::from(u8::from(storage.reachable)));
+        gauge!("petrel_storage_durable").set(f64::from(u8::from(storage.durable)));
+        drop(storage);
+        let stalled = gateway.writers().stalled();
+        gauge!("petrel_storage_commit_under_way_seconds").set(stalled.as_secs_f64());
     }
 }
 

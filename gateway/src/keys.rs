@@ -1,6 +1,8 @@
 //! What the data directory keeps: the development certificate and the key that
 //! signs tokens. Made at the first start; private files have mode 0600.
 
+mod validity;
+
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -16,6 +18,8 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
 
+pub use validity::valid_until;
+
 /// A certificate chain with its key, and where it came from.
 #[derive(Clone, Debug)]
 pub(crate) struct Certificate {
@@ -23,6 +27,8 @@ pub(crate) struct Certificate {
     pub key: Arc<CertifiedKey>,
     /// SHA-256 of the leaf, for pinning.
     pub fingerprint: [u8; 32],
+    /// When the leaf ends, in seconds since 1970, if it says so legibly.
+    pub valid_until_s: Option<u64>,
 }
 
 /// The provider of cryptography for the whole process: aws-lc-rs, X25519
@@ -62,11 +68,12 @@ pub(crate) fn read_certificate(chain: &Path, key: &Path) -> Result<Certificate> 
         bail!("tls.certificate: {} has no certificate in it", chain.display());
     };
     let fingerprint = Sha256::digest(leaf).into();
+    let valid_until_s = valid_until(leaf);
     let in_key = || format!("tls.key: {}", key.display());
     let private = PrivateKeyDer::from_pem_file(key).with_context(in_key)?;
     let key = CertifiedKey::from_der(certs, private, &provider())
         .with_context(|| format!("{} does not belong to {}", in_key(), chain.display()))?;
-    Ok(Certificate { key: Arc::new(key), fingerprint })
+    Ok(Certificate { key: Arc::new(key), fingerprint, valid_until_s })
 }
 
 /// The files of the development certificate.

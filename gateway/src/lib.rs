@@ -24,6 +24,7 @@ mod gateway;
 mod health;
 mod keys;
 mod metrics;
+mod process;
 mod receipts;
 mod send_order;
 mod send_queue;
@@ -35,4 +36,4 @@ mod translate;
 
 pub mod seed;
 
-pub use keys::{development_fingerprint, make_data_dir};
+pub use keys::{development_fingerprint, make_data_dir, valid_until};

@@ -2,7 +2,7 @@
 //! event. Names follow Prometheus' rules; labels come from enums only.
 
 use std::sync::LazyLock;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use metrics::{Counter, Gauge, Histogram, Unit, counter, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -135,6 +135,13 @@ pub(crate) fn panicked() {
     counter!("petrel_process_panics_total").increment(1);
 }
 
+/// A certificate came into use.
+pub(crate) fn certificate(valid_until_s: Option<u64>) {
+    if let Some(seconds) = valid_until_s {
+        gauge!("petrel_gateway_certificate_expiry_timestamp_seconds").set(seconds as f64);
+    }
+}
+
 /// Installs the recorder for the whole process.
 ///
 /// # Errors
@@ -146,10 +153,30 @@ pub(crate) fn install() -> anyhow::Result<PrometheusHandle> {
         .set_buckets_for_metric(Matcher::Suffix("_ratio".to_owned()), RATIOS)?
         .install_recorder()?;
     describe();
+    crate::process::describe();
     petrel_storage::writer::describe();
     gauge!("petrel_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     get();
+    begin_at_zero();
     Ok(handle)
+}
+
+/// Shows labelled counters from the start: one that appears with its first event has no rise that
+/// Prometheus could see, and an alert on it would sleep through the first time.
+fn begin_at_zero() {
+    for code in Code::ALL {
+        counter!("petrel_gateway_refusals_total", "code" => code.label()).absolute(0);
+        counter!("petrel_gateway_sign_ins_total", "result" => code.label()).absolute(0);
+    }
+    for reason in ["rate", "full", "handshake", "handshake_timeout"] {
+        counter!("petrel_gateway_connections_refused_total", "reason" => reason).absolute(0);
+    }
+    for reason in ["here", "client", "silence", "reset", "transport"] {
+        counter!("petrel_gateway_connections_closed_total", "reason" => reason).absolute(0);
+    }
+    counter!("petrel_process_panics_total").absolute(0);
+    let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    gauge!("petrel_process_start_timestamp_seconds").set(started.as_secs_f64());
 }
 
 fn describe() {
@@ -210,6 +237,13 @@ fn describe() {
             "petrel_gateway_send_queue_bytes_max",
             "Bytes that one session's queue takes, at the most.",
         ),
+        ("petrel_storage_reachable", "1 if the store answered the last look at it."),
+        ("petrel_storage_durable", "1 if the store says that its commits survive a power cut."),
+        (
+            "petrel_storage_commit_under_way_seconds",
+            "For how long the oldest commit under way has not succeeded.",
+        ),
+        ("petrel_process_start_timestamp_seconds", "When this process started."),
         ("petrel_gateway_draining", "1 while the gateway is stopping."),
         ("petrel_build_info", "Always 1; the version is its label."),
         (

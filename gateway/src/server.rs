@@ -7,7 +7,7 @@
 //! | writers (`petrel-storage`) | by themselves only through a panic: drain and exit with an error |
 //! | receipts | only at the stop, after a last flush |
 //! | health, housekeeping, certificate watch | only at the stop |
-//! | admin HTTP | only at the stop |
+//! | admin HTTP, metrics HTTP | only at the stop |
 //!
 //! Tasks of connections are in the same tracked set and end with their connection.
 
@@ -26,6 +26,7 @@ use petrel_storage::writer::{WriterOptions, Writers};
 use quinn::VarInt;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::auth::Tokens;
 use crate::config::Config;
@@ -52,6 +53,8 @@ pub struct Server {
     pub quic: SocketAddr,
     /// Where admin HTTP listens.
     pub admin: SocketAddr,
+    /// Where `/livez`, `/readyz` and `/metrics` are for others, if anywhere.
+    pub metrics: Option<SocketAddr>,
     /// SHA-256 of the certificate, for pinning.
     pub fingerprint: String,
     /// Whether the certificate is the self-signed one for development.
@@ -79,10 +82,10 @@ impl Server {
 
     async fn start_measured(config: Config, metrics: PrometheusHandle) -> Result<Self> {
         let store = open_store(&config).await?;
-        let health = Arc::new(Health::default());
-        health.set_storage(store.durability().await.map_err(|error| error.to_string()));
+        let durability = store.durability().await.map_err(|error| error.to_string());
         let is_development = config.tls.certificate.is_none();
         let certificate = read_certificate(&config)?;
+        metrics::certificate(certificate.valid_until_s);
         let current = Arc::new(CurrentCertificate::new(&certificate));
         let pem = keys::token_key_pem(config.auth.key.as_deref(), &config.data_dir.0)?;
         let tokens = Tokens::new(&pem, &config.auth.audience, config.auth.token_life.0)?;
@@ -96,22 +99,34 @@ impl Server {
         let admin_port = TcpListener::bind(listen)
             .await
             .with_context(|| format!("admin.listen: cannot use TCP address {listen}"))?;
+        let metrics_port =
+            match gateway.config.admin.metrics_listen {
+                Some(at) => Some(TcpListener::bind(at).await.with_context(|| {
+                    format!("admin.metrics_listen: cannot use TCP address {at}")
+                })?),
+                None => None,
+            };
+        let metrics_at = metrics_port.as_ref().map(TcpListener::local_addr).transpose();
         let endpoint = endpoint::open(&gateway.config, Arc::clone(&current))?;
+        let quic = endpoint.local_addr().context("the QUIC socket has no address")?;
+        let health = Arc::new(Health::new(quic.port()));
+        health.set_storage(durability);
         let server = Self {
-            quic: endpoint.local_addr().context("the QUIC socket has no address")?,
+            quic,
+            metrics: metrics_at.context("the socket for metrics has no address")?,
             admin: admin_port.local_addr().context("the admin socket has no address")?,
             fingerprint: keys::hex(&certificate.fingerprint),
             is_development,
             endpoint,
             gateway,
         };
-        server.spawn_tasks(admin_port, metrics, health, current);
+        server.spawn_tasks((admin_port, metrics_port), metrics, health, current);
         Ok(server)
     }
 
     fn spawn_tasks(
         &self,
-        admin_port: TcpListener,
+        (admin_port, metrics_port): (TcpListener, Option<TcpListener>),
         metrics: PrometheusHandle,
         health: Arc<Health>,
         certificate: Arc<CurrentCertificate>,
@@ -122,19 +137,21 @@ impl Server {
         tasks.spawn(health::watch(Arc::clone(gateway), Arc::clone(&health)));
         tasks.spawn(health::keep_house(Arc::clone(gateway), metrics.clone()));
         tasks.spawn(watch_certificate(Arc::clone(gateway), certificate));
+        if let Some(port) = metrics_port {
+            let (gateway, health) = (Arc::clone(gateway), Arc::clone(&health));
+            let routes = admin::monitoring_routes(gateway, metrics.clone(), health);
+            let serving = axum::serve(admin::FewConnections::new(port), routes).into_future();
+            let stopping = self.gateway.stopping.clone();
+            #[allow(clippy::disallowed_methods, reason = "it outlives the tracked set, as below")]
+            tokio::task::spawn(log_end("metrics HTTP", serving, stopping));
+        }
         let routes = admin::routes(Arc::clone(gateway), metrics, health);
         let stopping = gateway.stopping.clone();
         // The admin port answers /readyz with "draining" until the very end, so
         // it is not in the set that a stop waits for.
         let serving = axum::serve(admin_port, routes).into_future();
         #[allow(clippy::disallowed_methods, reason = "it outlives the tracked set, see above")]
-        tokio::task::spawn(async move {
-            if let Err(error) = serving.await
-                && !stopping.is_cancelled()
-            {
-                tracing::error!(%error, "admin HTTP has ended");
-            }
-        });
+        tokio::task::spawn(log_end("admin HTTP", serving, stopping));
     }
 
     /// Waits until a writer has ended by itself, which it only does by a panic.
@@ -186,6 +203,18 @@ impl Server {
     }
 }
 
+async fn log_end(
+    what: &'static str,
+    serving: impl Future<Output = std::io::Result<()>> + Send,
+    stopping: CancellationToken,
+) {
+    if let Err(error) = serving.await
+        && !stopping.is_cancelled()
+    {
+        tracing::error!(%error, "{what} has ended");
+    }
+}
+
 fn start_writers(gateway: &Arc<Gateway>) -> Writers<crate::fanout::Tag> {
     let options = WriterOptions {
         writers: gateway.store.writers(),
@@ -231,6 +260,7 @@ async fn watch_certificate(gateway: Arc<Gateway>, current: Arc<CurrentCertificat
             match keys::read_certificate(&files.0, &files.1) {
                 Ok(certificate) => {
                     current.set(&certificate);
+                    metrics::certificate(certificate.valid_until_s);
                     let fingerprint = keys::hex(&certificate.fingerprint);
                     tracing::info!(fingerprint, "new connections get the new certificate");
                     known = now;

@@ -32,6 +32,8 @@ fn a_setting_that_is_wrong_is_named_with_what_is_allowed() {
         ("gateway.stream_max=8", &["stream_max"]),
         ("gateway.listen=0.0.0.0:4433", &["gateway.listen", "tls.certificate"]),
         ("admin.listen=0.0.0.0:4480", &["admin.listen", "loopback"]),
+        ("admin.listen=0.0.0.0:4480", &["admin.metrics_listen"]),
+        ("admin.metrics_listen=4481", &["admin.metrics_listen"]),
         ("tls.key=key.pem", &["tls.certificate", "tls.key"]),
         ("gateway.memory_budget=16MiB", &["gateway.connections_max", "gateway.memory_budget"]),
     ] {
@@ -40,6 +42,14 @@ fn a_setting_that_is_wrong_is_named_with_what_is_allowed() {
             assert!(text.contains(word), "{setting}: {text}");
         }
     }
+}
+
+#[test]
+fn health_of_a_gateway_that_is_not_there_is_a_failure() {
+    // Nobody listens on port 1 of loopback.
+    let ran = petrel(&["health", "--set", "admin.listen=127.0.0.1:1"]);
+    assert_eq!(ran.status.code(), Some(1), "{ran:?}");
+    assert!(String::from_utf8_lossy(&ran.stderr).contains("no answer from 127.0.0.1:1"), "{ran:?}");
 }
 
 #[test]

@@ -45,6 +45,9 @@ fn announce(server: &Server) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "listening quic {}", server.quic)?;
     writeln!(out, "listening admin {}", server.admin)?;
+    if let Some(at) = server.metrics {
+        writeln!(out, "listening metrics {at}")?;
+    }
     writeln!(out, "certificate sha256 {}", server.fingerprint)?;
     if server.is_development {
         let program = std::env::args().next().unwrap_or_else(|| "petrel".to_owned());

@@ -1,5 +1,7 @@
 //! A gateway's admin port, asked over plain HTTP.
 
+use std::net::SocketAddr;
+
 use anyhow::{Context, Result, ensure};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -28,8 +30,16 @@ impl Gateway {
     /// # Errors
     /// Nobody answers, or not in HTTP.
     pub async fn get(&self, path: &str) -> Result<Answer> {
+        self.get_at(self.admin, path).await
+    }
+
+    /// The same at another port of it.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub async fn get_at(&self, at: SocketAddr, path: &str) -> Result<Answer> {
         let asking = async {
-            let mut stream = TcpStream::connect(self.admin).await?;
+            let mut stream = TcpStream::connect(at).await?;
             let request =
                 format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n");
             stream.write_all(request.as_bytes()).await?;

@@ -14,6 +14,7 @@ mod block;
 mod capacity;
 mod certificate;
 mod dedupe;
+mod deploy;
 mod first_chat;
 mod hostile;
 mod list;

@@ -1,6 +1,7 @@
 //! What an operator sees: /livez, /readyz, /metrics.
 
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result};
@@ -10,6 +11,7 @@ use petrel_tests::on_both_stores;
 on_both_stores!(
     metrics_pass_promtool_and_move_with_the_traffic,
     readyz_tells_the_durability_of_the_store,
+    what_monitoring_needs_is_on_a_port_of_its_own,
 );
 
 /// Series of one name: labels are enums, so there are only so many.
@@ -117,5 +119,32 @@ async fn readyz_tells_the_durability_of_the_store(stage: Stage) -> Result<()> {
     } {
         assert!(settings.contains(word), "{word} is not in {told}");
     }
+    Ok(())
+}
+
+async fn what_monitoring_needs_is_on_a_port_of_its_own(stage: Stage) -> Result<()> {
+    let gateway = stage.gateway(&["admin.metrics_listen=0.0.0.0:0"]).await?;
+    let output = gateway.output();
+    let told = output.iter().find_map(|line| line.strip_prefix("listening metrics "));
+    let told: SocketAddr = told.context("it does not say where")?.parse()?;
+    let at = SocketAddr::from(([127, 0, 0, 1], told.port()));
+    for (path, status) in [("/livez", 200), ("/readyz", 200), ("/metrics", 200), ("/admin", 404)] {
+        assert_eq!(gateway.get_at(at, path).await?.status, status, "{path}");
+    }
+    let scrape = gateway.scrape().await?;
+    for name in [
+        "petrel_storage_reachable",
+        "petrel_storage_durable",
+        "petrel_process_resident_memory_bytes",
+        "petrel_process_open_files",
+        "petrel_process_open_files_max",
+        "petrel_process_cpu_seconds",
+    ] {
+        assert!(scrape.sum(name, "") > 0.0, "{name}");
+    }
+    assert_eq!(scrape.sum("petrel_storage_commit_under_way_seconds", ""), 0.0);
+    assert_eq!(scrape.sum("petrel_quic_udp_receive_drops_total", ""), 0.0);
+    let until = scrape.sum("petrel_gateway_certificate_expiry_timestamp_seconds", "");
+    assert!(until > 1.7e9, "{until}");
     Ok(())
 }
