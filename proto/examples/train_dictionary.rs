@@ -3,16 +3,11 @@
 //! `cargo run --release -p petrel-proto --features sample-text --example train_dictionary -- DIR`
 //! writes them into DIR. The same sources always give the same bytes. What is
 //! shipped stays: a better dictionary gets a new version, never an old file.
-//!
-//! The literal table codes what the dictionary does not know. Computed on the
-//! text that the dictionary was made of, as the trainer does, it would know
-//! only the leftovers of text known by heart: digits. So it is taken from a
-//! second dictionary that is too small to know much. That is worth a tenth on
-//! held-out English, and as much on chat of mixed languages.
 
 #![allow(clippy::print_stdout, reason = "a tool that prints what it made")]
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
+use petrel_proto::compression::training::with_literals_of;
 use petrel_proto::sample_text::{Corpus, SampleText, Style};
 use sha2::{Digest as _, Sha256};
 use std::path::Path;
@@ -20,12 +15,6 @@ use std::path::Path;
 const DICTIONARY_BYTES: usize = 64 << 10;
 const CONTENT_SAMPLES: usize = 60_000;
 const LITERAL_SAMPLES: usize = 20_000;
-
-/// The repeat offsets that every dictionary ends its tables with: 1, 4, 8.
-const REPEAT_OFFSETS: [u8; 12] = [1, 0, 0, 0, 4, 0, 0, 0, 8, 0, 0, 0];
-
-/// Magic number and dictionary id, before the tables.
-const PREAMBLE_BYTES: usize = 8;
 
 struct Recipe {
     file: &'static str,
@@ -84,14 +73,7 @@ fn train(recipe: &Recipe) -> anyhow::Result<Vec<u8>> {
     let other = samples(3, recipe.literals, LITERAL_SAMPLES);
     let small = zstd::dict::from_samples(&other, recipe.literal_dictionary_bytes)?;
 
-    let mut dictionary = large[..PREAMBLE_BYTES].to_vec();
-    dictionary.extend(literal_table(&small)?);
-    dictionary.extend(sequence_tables(&large)?);
-    // Near the end is cheapest to refer to, and the trainer put the best there.
-    let content = content_of(&large)?;
-    let room = DICTIONARY_BYTES - dictionary.len();
-    dictionary.extend(&content[content.len().saturating_sub(room)..]);
-    Ok(dictionary)
+    Ok(with_literals_of(&large, &small, DICTIONARY_BYTES)?)
 }
 
 fn samples(seed: u64, percent: [usize; 4], count: usize) -> Vec<String> {
@@ -113,26 +95,4 @@ fn samples(seed: u64, percent: [usize; 4], count: usize) -> Vec<String> {
         .into_iter()
         .cycle();
     (0..count).map(|_| text.message(styles.next().unwrap_or(Style::Mixed), 20, 300)).collect()
-}
-
-/// The Huffman table: a length byte, then so many bytes of weights.
-fn literal_table(dictionary: &[u8]) -> anyhow::Result<&[u8]> {
-    let len = usize::from(dictionary[PREAMBLE_BYTES]);
-    ensure!(len < 128, "the weights are not compressed");
-    Ok(&dictionary[PREAMBLE_BYTES..=PREAMBLE_BYTES + len])
-}
-
-/// The tables of offsets, match lengths and literal lengths, and the repeat
-/// offsets.
-fn sequence_tables(dictionary: &[u8]) -> anyhow::Result<&[u8]> {
-    let from = PREAMBLE_BYTES + literal_table(dictionary)?.len();
-    Ok(&dictionary[from..dictionary.len() - content_of(dictionary)?.len()])
-}
-
-fn content_of(dictionary: &[u8]) -> anyhow::Result<&[u8]> {
-    let from = dictionary
-        .windows(REPEAT_OFFSETS.len())
-        .position(|window| window == REPEAT_OFFSETS)
-        .context("no repeat offsets")?;
-    Ok(&dictionary[from + REPEAT_OFFSETS.len()..])
 }

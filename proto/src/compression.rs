@@ -6,7 +6,7 @@
 //! |---|---|
 //! | 0 | identity: the bytes as they are |
 //! | 1 | one zstd frame without a dictionary |
-//! | 16 + N | one zstd frame with shipped dictionary N, see [`DICTIONARIES`] |
+//! | 16 + N | one zstd frame with dictionary N: shipped ([`DICTIONARIES`]) or, from 100 on, an operator's own ([`OwnDictionary`]) |
 //!
 //! Frames are lean: no magic number, content size, dictionary id or checksum,
 //! which would be a fifth of a short message. Each message is a frame by
@@ -20,9 +20,12 @@ mod context;
 mod dictionary;
 mod fetched;
 mod frame;
+mod own;
+pub mod training;
 
 pub use dictionary::{DICTIONARIES, Dictionary, DictionaryVersion};
 pub use fetched::{DICTIONARY_BYTES_MAX, FetchedDictionary, dictionary_of};
+pub use own::{CONTENTS_MAX, OWN_VERSION_MAX, OWN_VERSION_MIN, OwnDictionary, OwnDictionaryError};
 
 use bytes::Bytes;
 use context::with_contexts;
@@ -102,7 +105,7 @@ pub enum DecodeError {
         /// The number as received.
         encoding: u32,
     },
-    /// The encoding names a dictionary that this build does not ship.
+    /// The encoding names a dictionary that is not shipped and was not given.
     #[error("unknown dictionary version {version}")]
     UnknownDictionary {
         /// The version that was asked for.
@@ -152,7 +155,8 @@ pub enum DecodeError {
 #[must_use]
 pub fn encode(plain: &[u8], dictionary: Option<DictionaryVersion>) -> Encoded {
     let encoding = dictionary.map_or(BodyEncoding::Zstd, BodyEncoding::ZstdDictionary);
-    with_contexts(|contexts| match contexts.compress(plain, dictionary) {
+    let prepared = dictionary.map(DictionaryVersion::encoder);
+    with_contexts(|contexts| match contexts.compress(plain, prepared) {
         Some(frame) if frame.len() < plain.len() => {
             Encoded { encoding, bytes: Bytes::copy_from_slice(frame) }
         }
@@ -176,7 +180,21 @@ pub fn encode_for(plain: &[u8], known: &[u32]) -> Encoded {
 /// # Errors
 /// [`DecodeError`] says what was wrong with the encoding or the bytes.
 pub fn decode(encoding: u32, bytes: &[u8], max_len: usize) -> Result<Vec<u8>, DecodeError> {
-    with_plain(encoding, bytes, max_len, <[u8]>::to_vec)
+    decode_with(encoding, bytes, max_len, &[])
+}
+
+/// The same where dictionaries are known that are not shipped. One that is in neither is
+/// [`DecodeError::UnknownDictionary`]: fetch it, and decode again.
+///
+/// # Errors
+/// [`DecodeError`] says what was wrong with the encoding or the bytes.
+pub fn decode_with(
+    encoding: u32,
+    bytes: &[u8],
+    max_len: usize,
+    own: &[OwnDictionary],
+) -> Result<Vec<u8>, DecodeError> {
+    with_plain(encoding, bytes, max_len, own, <[u8]>::to_vec)
 }
 
 /// Checks a body as [`decode`] does and returns its plain length in bytes,
@@ -185,22 +203,40 @@ pub fn decode(encoding: u32, bytes: &[u8], max_len: usize) -> Result<Vec<u8>, De
 /// # Errors
 /// [`DecodeError`] says what was wrong with the encoding or the bytes.
 pub fn decoded_len(encoding: u32, bytes: &[u8], max_len: usize) -> Result<usize, DecodeError> {
-    with_plain(encoding, bytes, max_len, <[u8]>::len)
+    decoded_len_with(encoding, bytes, max_len, &[])
+}
+
+/// The same where dictionaries are known that are not shipped.
+///
+/// # Errors
+/// As [`decode_with`].
+pub fn decoded_len_with(
+    encoding: u32,
+    bytes: &[u8],
+    max_len: usize,
+    own: &[OwnDictionary],
+) -> Result<usize, DecodeError> {
+    with_plain(encoding, bytes, max_len, own, <[u8]>::len)
 }
 
 fn with_plain<T>(
     encoding: u32,
     bytes: &[u8],
     max_len: usize,
+    own: &[OwnDictionary],
     take: impl FnOnce(&[u8]) -> T,
 ) -> Result<T, DecodeError> {
-    let dictionary = match BodyEncoding::try_from(encoding)? {
-        BodyEncoding::Identity if bytes.len() > max_len => {
+    let dictionary = match BodyEncoding::try_from(encoding) {
+        Ok(BodyEncoding::Identity) if bytes.len() > max_len => {
             return Err(DecodeError::TooLong { max_len });
         }
-        BodyEncoding::Identity => return Ok(take(bytes)),
-        BodyEncoding::Zstd => None,
-        BodyEncoding::ZstdDictionary(version) => Some(version),
+        Ok(BodyEncoding::Identity) => return Ok(take(bytes)),
+        Ok(BodyEncoding::Zstd) => None,
+        Ok(BodyEncoding::ZstdDictionary(version)) => Some(version.decoder()),
+        Err(unknown) => {
+            let known = own.iter().find(|dictionary| dictionary.encoding() == encoding);
+            Some(known.ok_or(unknown)?.decoder())
+        }
     };
     let capacity = frame::check(bytes, max_len)?;
     with_contexts(|contexts| contexts.decompress(bytes, dictionary, capacity, max_len).map(take))

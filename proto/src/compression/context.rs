@@ -3,11 +3,10 @@
 //! A context costs 30-160 KB to make and microseconds to set up; a body costs
 //! one. The dictionaries that contexts point to are shared by all threads.
 
-use super::dictionary::DictionaryVersion;
 use super::{DecodeError, LEVEL, WINDOW_LOG_MAX};
 use std::cell::RefCell;
 use zstd::zstd_safe::{
-    CCtx, CParameter, DCtx, DDict, DParameter, FrameFormat, ResetDirective, SafeResult,
+    CCtx, CDict, CParameter, DCtx, DDict, DParameter, FrameFormat, ResetDirective, SafeResult,
     compress_bound, get_error_name, is_error_kind, zstd_sys::ZSTD_ErrorCode,
 };
 
@@ -66,10 +65,10 @@ impl Contexts {
     pub(super) fn compress(
         &mut self,
         plain: &[u8],
-        dictionary: Option<DictionaryVersion>,
+        dictionary: Option<&'static CDict<'static>>,
     ) -> Option<&[u8]> {
         let set = match dictionary {
-            Some(version) => self.encoder.ref_cdict(version.encoder()),
+            Some(prepared) => self.encoder.ref_cdict(prepared),
             None => self.encoder.disable_dictionary(),
         };
         self.frame.clear();
@@ -88,12 +87,12 @@ impl Contexts {
     pub(super) fn decompress(
         &mut self,
         frame: &[u8],
-        dictionary: Option<DictionaryVersion>,
+        dictionary: Option<&'static DDict<'static>>,
         capacity: usize,
         max_len: usize,
     ) -> Result<&[u8], DecodeError> {
         let set = match dictionary {
-            Some(version) => self.decoder.ref_ddict(version.decoder()),
+            Some(prepared) => self.decoder.ref_ddict(prepared),
             None => self.decoder.disable_dictionary(),
         };
         self.decompress_by(capacity, max_len, |decoder, room| {

@@ -289,3 +289,98 @@ fn a_fetched_dictionary_decodes_what_was_made_with_it_and_nothing_else() {
     assert!(FetchedDictionary::new(&vec![0; DICTIONARY_BYTES_MAX + 1]).is_none());
     assert_eq!([0, 1, 16, 17, 20].map(dictionary_of), [None, None, None, Some(1), Some(4)]);
 }
+
+/// Messages of a made-up service, each different from every other.
+fn sample_messages(count: u32) -> Vec<String> {
+    let mut state = 7_u32;
+    let mut draw = |below: usize| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        usize::try_from(state >> 8).unwrap() % below
+    };
+    let parts = [
+        ["shipment", "delivery", "parcel", "container", "pallet"],
+        [
+            "left the warehouse",
+            "is delayed by customs",
+            "arrived at the dock",
+            "was signed for",
+            "is on its way",
+        ],
+        [
+            "please confirm",
+            "no action is needed",
+            "call the driver",
+            "see the attached note",
+            "thank you",
+        ],
+    ];
+    (0..count)
+        .map(|n| {
+            let [a, b, c] = parts.map(|choices| choices[draw(5)]);
+            format!("{a} {} {b}, {c} ({n})", draw(100_000))
+        })
+        .collect()
+}
+
+fn own(version: u32) -> OwnDictionary {
+    let made = training::train(&sample_messages(4_000), 16 << 10, 1 << 10, version).unwrap();
+    OwnDictionary::new(&made).unwrap()
+}
+
+#[test]
+fn an_own_dictionary_serves_who_has_it_and_is_named_to_who_has_not() {
+    let dictionary = own(100);
+    let plain = b"parcel 4711 left the warehouse, please confirm (x)";
+    let (encoding, body) = dictionary.encode(plain);
+    assert_eq!((encoding, dictionary.version()), (116, 100));
+    assert!(body.len() < encode(plain, Some(DictionaryVersion::ENGLISH)).bytes.len());
+    assert_eq!(decode_with(encoding, &body, ROOM, &[dictionary]).unwrap(), plain);
+    assert_eq!(decoded_len_with(encoding, &body, ROOM, &[dictionary]), Ok(plain.len()));
+    let lacking = Err(DecodeError::UnknownDictionary { version: 100 });
+    assert_eq!(decode(encoding, &body, ROOM), lacking);
+    assert_eq!(decode_with(encoding, &body, ROOM, &[own(101)]), lacking);
+    // Shipped dictionaries go on working on the same thread, before and after.
+    let shipped = encode(plain, Some(DictionaryVersion::ENGLISH));
+    assert_eq!(decode(shipped.encoding.number(), &shipped.bytes, ROOM).unwrap(), plain);
+    let hash = b"b5d4045c3f466fa91fe2cc6abe79232a1a57cdf1";
+    assert_eq!(dictionary.encode(&hash[..12]), (0, Bytes::copy_from_slice(&hash[..12])));
+    assert_eq!(own(100), dictionary);
+    assert_ne!(own(101), dictionary);
+}
+
+#[test]
+fn what_is_no_dictionary_of_ones_own_is_refused_by_name() {
+    let good = own(100).bytes().to_vec();
+    let with_version = |version: u32| {
+        let mut bytes = good.clone();
+        bytes[4..8].copy_from_slice(&version.to_le_bytes());
+        bytes
+    };
+    use OwnDictionaryError as E;
+    for (bytes, wanted) in [
+        (Vec::new(), E::NoDictionary),
+        (b"hello, I am text".to_vec(), E::NoDictionary),
+        (good[..6].to_vec(), E::Damaged),
+        (good[..40].to_vec(), E::Damaged),
+        (with_version(99), E::Version { version: 99 }),
+        (with_version(u32::MAX), E::Version { version: u32::MAX }),
+        (vec![0; DICTIONARY_BYTES_MAX + 1], E::TooLarge { len: DICTIONARY_BYTES_MAX + 1 }),
+    ] {
+        assert_eq!(OwnDictionary::new(&bytes), Err(wanted), "{}", bytes.len());
+    }
+}
+
+#[test]
+fn training_is_repeatable_and_says_what_it_lacks() {
+    use training::{TrainingError, train};
+    let samples = sample_messages(4_000);
+    let made = |literals| train(&samples, 16 << 10, literals, 200).unwrap();
+    for literals in training::LITERAL_BYTES {
+        assert_eq!(made(literals), made(literals));
+        assert_eq!(OwnDictionary::new(&made(literals)).unwrap().version(), 200);
+    }
+    assert!(matches!(train(&samples, 100, 0, 200), Err(TrainingError::Size { bytes: 100 })));
+    assert!(matches!(train(&samples, 4096, 0, 4), Err(TrainingError::Version { version: 4 })));
+    let few: Vec<String> = sample_messages(3);
+    assert!(matches!(train(&few, 16 << 10, 0, 200), Err(TrainingError::Samples(_))));
+}
