@@ -31,7 +31,7 @@ pub struct Ratio {
 }
 
 /// Options that concern the whole comparison and not one run.
-const OWN_OPTIONS: [&str; 3] = ["--json", "--goal", "--rounds"];
+const OWN_OPTIONS: [&str; 4] = ["--json", "--html", "--goal", "--rounds"];
 
 /// Runs it.
 ///

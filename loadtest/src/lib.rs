@@ -16,6 +16,7 @@ pub mod compare;
 pub mod dial;
 pub mod environment;
 pub mod goal;
+pub mod html;
 pub mod latency;
 pub mod layout;
 pub mod ledger;
@@ -52,6 +53,17 @@ pub fn say(line: &str) {
 /// One line on stderr.
 pub fn complain(line: &str) {
     drop(writeln!(std::io::stderr().lock(), "{line}"));
+}
+
+/// `petrel-loadtest report`; the exit status.
+pub fn show(options: &html::ReportOptions) -> u8 {
+    match html::report(options) {
+        Ok(()) => exit::OK,
+        Err(error) => {
+            complain(&format!("petrel-loadtest report: {error:#}"));
+            exit::FAILED
+        }
+    }
 }
 
 /// Runs what the options ask for; the exit status.
@@ -117,6 +129,9 @@ fn run(options: &Options, progress: &Progress) -> anyhow::Result<Option<Report>>
 fn conclude(options: &Options, report: &Report) -> anyhow::Result<u8> {
     if let Some(path) = &options.json {
         report.write(path)?;
+    }
+    if let Some(path) = &options.html {
+        html::write(path, &[html::Run::of(report)?])?;
     }
     say(&report.summary());
     let (status, missed) = report.conclude(&options.goals)?;

@@ -95,6 +95,10 @@ pub struct Options {
     /// Writes the report there.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Writes the report for browsers there: one file with curves and tables. Several runs side by
+    /// side: petrel-loadtest report --html FILE A.json B.json
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// A condition on the report, as in 'delivery_ms.p99<=1.2'; may be given several times.
     #[arg(long = "goal", value_name = "EXPR", value_parser = str::parse::<Goal>)]
     #[serde(serialize_with = "as_text")]
@@ -159,9 +163,6 @@ pub struct Options {
     /// Members of a group: not in this version.
     #[arg(long, value_name = "M", value_parser = later, hide = true)]
     pub members: Option<u64>,
-    /// A report for browsers: not in this version.
-    #[arg(long, value_name = "FILE", value_parser = later, hide = true)]
-    pub html: Option<u64>,
     /// An emulated link: not in this version.
     #[arg(long, value_name = "PROFILE", value_parser = later, hide = true)]
     pub link: Option<u64>,
@@ -285,7 +286,7 @@ mod tests {
     fn the_interface_of_the_goals_is_understood() {
         let options = parse(
             "one-to-one --users 200 --conversations 4 --rate 500 --seconds 10 --warmup 2 --seed 9 \
-             --body-min 20 --body-max 300 --json out.json --server 127.0.0.1:1 --server-name petrel \
+             --body-min 20 --body-max 300 --json out.json --html out.html --server 127.0.0.1:1 --server-name petrel \
              --ca ca.pem --server-pid 1 --server-cpus 0 --client-cpus 1,2-3 --goal delivery_ms.p99<=1.2 \
              --goal lost==0",
         )
@@ -306,7 +307,6 @@ mod tests {
             ("chat", "unknown scenario"),
             ("group", "not in this version"),
             ("resume", "not in this version"),
-            ("one-to-one --html x", "--html"),
             ("one-to-one --link loss-5", "--link"),
             ("one-to-one --members 3", "--members"),
             ("one-to-one --users 1", "--users"),

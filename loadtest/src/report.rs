@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::goal::{Goal, Outcome};
-use crate::latency::Quantiles;
+use crate::latency::{Quantiles, Second, Series, Spectrum};
 use crate::verdict::Verdict;
 
 /// The JSON's schema number.
@@ -114,6 +114,10 @@ pub struct Report {
     pub first_sight_ms: Quantiles,
     /// Start of a connection to the end of its sign-in (`connect`, `idle`).
     pub connect_ms: Quantiles,
+    /// The whole curve of each series that has samples, by its name above.
+    pub spectrum: BTreeMap<String, Spectrum>,
+    /// The same second by second.
+    pub per_second: BTreeMap<String, Vec<Second>>,
     /// See [`Verdict`].
     #[serde(flatten)]
     pub verdict: Verdict,
@@ -155,6 +159,12 @@ impl Report {
     /// An empty report of a scenario.
     pub fn new(scenario: &str) -> Self {
         Self { schema: SCHEMA, scenario: scenario.to_owned(), ..Self::default() }
+    }
+
+    /// Takes a series' curve and seconds, under the name of its quantiles.
+    pub fn draw(&mut self, name: &str, series: &Series) {
+        self.spectrum.insert(name.to_owned(), series.spectrum());
+        self.per_second.insert(name.to_owned(), series.seconds());
     }
 
     /// Decides whether the figures may be believed.
@@ -311,6 +321,8 @@ mod tests {
             "server",
             "client",
             "wire_bytes_per_message",
+            "spectrum",
+            "per_second",
             "environment",
         ] {
             assert!(json.get(field).is_some(), "{field}");

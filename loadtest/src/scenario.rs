@@ -72,6 +72,10 @@ fn fill_series<O>(report: &mut Report, traffic: &Traffic<O>) {
     report.ack_ms = series.ack.quantiles();
     report.delivery_ms = series.delivery.quantiles();
     report.first_sight_ms = series.first_sight.quantiles();
+    report.draw("slip_ms", &series.slip);
+    report.draw("ack_ms", &series.ack);
+    report.draw("delivery_ms", &series.delivery);
+    report.draw("first_sight_ms", &series.first_sight);
 }
 
 /// The highest rate that holds. The search itself is plain code on a thread of

@@ -35,7 +35,6 @@ fn panic_with(said: &str) -> Value {
 fn bad_arguments_exit_with_2_and_name_the_option() {
     for (arguments, named) in [
         ("one-to-one --users 1", "--users"),
-        ("one-to-one --html x", "--html"),
         ("group", "not in this version"),
         ("one-to-one --server nowhere:1", "--fingerprint"),
         ("one-to-one --goal p99", "delivery_ms.p99<=1.2"),
@@ -102,4 +101,37 @@ fn a_relay_that_delays_misses_the_goal() {
     assert!(status == 3 || status == 4, "{report}");
     assert!(report["delivery_ms"]["p99"].as_f64().unwrap() > 300.0);
     assert_eq!(report["lost"], 0);
+}
+
+#[test]
+fn a_run_writes_a_page_and_reports_are_compared_on_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let (json, page, both) = (at("a.json"), at("a.html"), at("both.html"));
+    loadtest(&format!("{SMALL} --rate 300 --json {json} --html {page}"));
+    let report: Value = serde_json::from_str(&std::fs::read_to_string(&json).unwrap()).unwrap();
+    let text = std::fs::read_to_string(&page).unwrap();
+    for part in ["p50", "p99", "max"] {
+        let figure = report["delivery_ms"][part].to_string();
+        assert!(text.contains(&format!("<td>{figure}</td>")), "{part} {figure}");
+    }
+    let seconds = report["per_second"]["delivery_ms"].as_array().unwrap();
+    let counted: u64 = seconds.iter().map(|s| s["count"].as_u64().unwrap()).sum();
+    assert_eq!(Some(counted), report["delivery_ms"]["count"].as_u64());
+    let out = loadtest(&format!("report --html {both} {json} {json}"));
+    assert_eq!(out.status.code(), Some(0), "{out:?}");
+    assert!(std::fs::read_to_string(&both).unwrap().contains("2 runs compared"));
+}
+
+#[test]
+fn a_report_that_is_none_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let other = dir.path().join("other.json");
+    std::fs::write(&other, "{\"schema\": 9}").unwrap();
+    let page = dir.path().join("page.html");
+    let out = loadtest(&format!("report --html {} {}", page.display(), other.display()));
+    assert_eq!(out.status.code(), Some(1), "{out:?}");
+    assert!(String::from_utf8_lossy(&out.stderr).contains("other.json"), "{out:?}");
+    let out = loadtest("report --html x.html");
+    assert_eq!(out.status.code(), Some(2), "{out:?}");
 }

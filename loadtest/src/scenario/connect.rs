@@ -74,6 +74,7 @@ pub async fn run(options: &Options, progress: &Progress) -> anyhow::Result<Repor
     report.offered_per_s = rate;
     report.achieved_per_s = rate;
     report.connect_ms = load.latency.quantiles();
+    report.draw("connect_ms", &load.latency);
     report.server = cost.server(done, meter.rss_bytes());
     report.server_us_per_handshake = report.server.cpu_s_per_100k.map(|s| rounded(s * 10.0, 10.0));
     report.client.cpu_s = cost.own_cpu_s();

@@ -74,6 +74,7 @@ pub async fn run(options: &Options, progress: &Progress) -> anyhow::Result<Repor
     report.server_us_per_handshake = report.server.cpu_s_per_100k.map(|s| rounded(s * 10.0, 10.0));
     report.client.cpu_s = storm.own_cpu_s();
     report.connect_ms = latency.quantiles();
+    report.draw("connect_ms", &latency);
     let gained = before_bytes
         .zip(after_bytes)
         .map(|(before, after)| (after as f64 - before as f64) / added.max(1) as f64);
