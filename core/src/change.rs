@@ -122,6 +122,17 @@ pub enum Audience {
     Nobody = 3,
 }
 
+impl Audience {
+    /// Whether somebody is among them.
+    pub fn admits(self, is_contact: bool) -> bool {
+        match self {
+            Self::Everybody => true,
+            Self::Contacts => is_contact,
+            Self::Nobody => false,
+        }
+    }
+}
+
 /// What a user lets others do.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Privacy {

@@ -19,7 +19,26 @@ pub struct Decision {
     pub rows: Vec<RowChange>,
     /// What is written into which log, at most once into each: all entries of one change
     /// carry the request's id.
-    pub events: Vec<(ConversationId, Event)>,
+    pub events: Vec<(Log, Event)>,
+}
+
+/// Where an event is written.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Log {
+    /// A group's log.
+    Group(ConversationId),
+    /// A user's own log.
+    Of(UserId),
+}
+
+impl Log {
+    /// The log's conversation.
+    pub fn conversation(self) -> ConversationId {
+        match self {
+            Self::Group(id) => id,
+            Self::Of(user) => ConversationId::of_user(user),
+        }
+    }
 }
 
 impl Decision {

@@ -95,6 +95,9 @@ pub const REACTIONS_OF_ENTRY_MAX: usize = 32;
 /// Entries that one request hides, at the most.
 pub const HIDE_BATCH_MAX: usize = 100;
 
+/// Times that clients give: Unix milliseconds, at the most (`i64::MAX / 2`, as seqs).
+pub const TIME_MS_MAX: u64 = (1 << 62) - 1;
+
 /// How long a message's id is remembered, in milliseconds (60 days).
 pub const DEDUPE_HORIZON_MS: u64 = 60 * 24 * 60 * 60 * 1000;
 /// How far a message's id may be ahead of the server's time, in milliseconds (10 minutes).

@@ -29,6 +29,13 @@ pub struct RelationRecord {
     pub other_contacts: u64,
 }
 
+impl RelationRecord {
+    /// Whether the two are contacts.
+    pub fn is_contact(&self) -> bool {
+        crate::relation::are_contacts(&self.own, &self.other)
+    }
+}
+
 /// A line of a user's list of contacts.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ContactLine {
