@@ -326,7 +326,8 @@ fn a_group_is_joined_as_its_policy_says() {
 
 #[test]
 fn a_link_ends_by_time_by_use_and_with_its_group() {
-    let cases: [(fn(&mut JoinLink), &str); 6] = [
+    type Edit = fn(&mut JoinLink);
+    let cases: [(Edit, &str); 6] = [
         (|_| {}, "done"),
         (|l| l.expires_ms = NOW, "not found"),
         (|l| l.uses = 2, "not found"),

@@ -192,7 +192,8 @@ fn limits_hold_exactly() {
             "it is there already"
         );
     }
-    let texts: [(fn(String) -> RelationCommand, usize); 2] = [
+    type Make = fn(String) -> RelationCommand;
+    let texts: [(Make, usize); 2] = [
         (RelationCommand::Ask, limits::REQUEST_TEXT_BYTES_MAX),
         (RelationCommand::Remark, limits::NICKNAME_BYTES_MAX),
     ];
