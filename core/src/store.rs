@@ -294,6 +294,8 @@ pub struct DeviceRecord {
     pub user: User,
     /// SHA-256 of its secret.
     pub secret_hash: [u8; 32],
+    /// Whether it was signed out for good.
+    pub revoked: bool,
 }
 
 /// Which part of a log is asked for. Bounds are inclusive.
@@ -337,7 +339,9 @@ pub trait ChangeStore {
 /// # Errors
 /// Every method answers [`StoreError`] when the store cannot do what it is asked.
 #[async_trait]
-pub trait Store: Send + Sync + fmt::Debug {
+pub trait Store:
+    ChangeStore + GroupStore + RelationStore + AccountStore + Send + Sync + fmt::Debug
+{
     /// Makes an account with one device. `false` if the name is taken. Again with
     /// the same ids: `true`, and nothing changes.
     async fn register(&self, account: &NewAccount) -> Result<bool, StoreError>;
@@ -367,10 +371,12 @@ pub trait Store: Send + Sync + fmt::Debug {
         blocks: bool,
     ) -> Result<bool, StoreError>;
 
-    /// A part of the log, in rising order.
+    /// A part of the log, in rising order, as `reader` sees it: what he hid has an empty body, and his
+    /// own reactions are told as such. `None`: as nobody in particular sees it.
     async fn entries(
         &self,
         conversation: ConversationId,
+        reader: Option<UserId>,
         page: Page,
     ) -> Result<Vec<Entry>, StoreError>;
     /// Where a log stands, and the highest of these cursors whose entry is in it as it says
@@ -380,12 +386,11 @@ pub trait Store: Send + Sync + fmt::Debug {
         conversation: ConversationId,
         cursors: &[Cursor],
     ) -> Result<Option<Standing>, StoreError>;
-    /// One page of a user's conversations that have an entry, most recently active first.
+    /// One page of a user's conversations that have an entry, most recently active first; never his own log.
     async fn list(
         &self,
         user: UserId,
-        after: Option<ListPosition>,
-        limit: usize,
+        page: ListPage,
     ) -> Result<Vec<ConversationSummary>, StoreError>;
     /// Raises receipts; a cursor never goes back, and never above the head.
     async fn raise_receipts(

@@ -274,7 +274,7 @@ async fn catch_up(
         }
         let Ok(_turn) = gateway.catch_ups.acquire().await else { return Ok(()) };
         let page = page_from(next, to, queue.bytes_max() / 2);
-        match gateway.store.entries(id, page).await {
+        match gateway.store.entries(id, Some(session.user()), page).await {
             Ok(entries) => {
                 let (frames, next) = page_frames(&entries, next, floor)?;
                 queue.put_page(id, generation, frames, next);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use petrel_core::error::Rejection;
 use petrel_core::id::{ConversationId, DeviceId, Seq, UserId};
-use petrel_core::store::{ListPosition, NewAccount, Page, User};
+use petrel_core::store::{ListPage, ListPosition, NewAccount, Page, User};
 use petrel_core::{account, limits};
 use petrel_proto::code::Code;
 use petrel_proto::frame::{bare, encode};
@@ -226,6 +226,9 @@ async fn login(gateway: &Gateway, login: &wire::Login) -> Result<Vec<Bytes>, Rej
     // Both sides are hashes of random secrets: how long comparing takes tells nothing of use.
     let hash: [u8; 32] = Sha256::digest(&login.device_secret).into();
     let record = found.filter(|r| r.secret_hash == hash).ok_or(Rejection::WrongSecret)?;
+    if record.revoked {
+        return Err(Rejection::Revoked);
+    }
     let (token, expires_ms) =
         gateway.tokens.issue(record.user.id, record.device, clock::unix_ms())?;
     Ok(vec![encode(&bare(What::Token(wire::Token { token, expires_ms })))])
@@ -270,7 +273,7 @@ async fn list_conversations(
     let limit = bounded("limit", list.limit, LIST_PAGE_DEFAULT, limits::LIST_PAGE_MAX)?;
     let lines = gateway
         .store
-        .list(session.user(), after, limit)
+        .list(session.user(), ListPage { after, since_ms: 0, limit })
         .await
         .map_err(|error| unavailable(&error))?;
     let next_page = match lines.last() {
@@ -346,7 +349,11 @@ async fn read_history(
     if from <= to {
         let page =
             Page { from, to, entries_max, bytes_max: limits::PAGE_BYTES_MAX, newest: read.newest };
-        let entries = gateway.store.entries(id, page).await.map_err(|e| unavailable(&e))?;
+        let entries = gateway
+            .store
+            .entries(id, Some(session.user()), page)
+            .await
+            .map_err(|e| unavailable(&e))?;
         let begins = match entries.first() {
             Some(entry) if read.newest => entry.placed.seq,
             _ => from,

@@ -330,7 +330,7 @@ impl Gateway {
             bytes_max: limits::PAGE_BYTES_MAX,
             newest: false,
         };
-        match self.store.entries(cell.id(), page).await {
+        match self.store.entries(cell.id(), None, page).await {
             Ok(entries) => {
                 let any = !entries.is_empty();
                 cell.with(|conversation| {

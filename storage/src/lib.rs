@@ -7,7 +7,9 @@
 //! are bound.
 
 pub mod budget;
+mod change;
 mod migrate;
+mod ports;
 pub mod postgres;
 mod row;
 pub mod sqlite;

@@ -8,10 +8,14 @@ use sqlx::{SqlSafeStr as _, SqliteConnection, postgres::PgConnection};
 const POSTGRES: &[(i64, &str, &str)] = &[
     (1, "schema", include_str!("../migrations/postgres/0001_schema.sql")),
     (2, "append entries", include_str!("../migrations/postgres/0002_append_entries.sql")),
+    (3, "people", include_str!("../migrations/postgres/0003_people.sql")),
+    (4, "apply change", include_str!("../migrations/postgres/0004_apply_change.sql")),
 ];
 
-const SQLITE: &[(i64, &str, &str)] =
-    &[(1, "schema", include_str!("../migrations/sqlite/0001_schema.sql"))];
+const SQLITE: &[(i64, &str, &str)] = &[
+    (1, "schema", include_str!("../migrations/sqlite/0001_schema.sql")),
+    (3, "people", include_str!("../migrations/sqlite/0003_people.sql")),
+];
 
 /// PostgreSQL: under sqlx's advisory lock, so that gateways which start at once
 /// wait for the first. A database that is at this version already is not

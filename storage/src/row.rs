@@ -1,13 +1,23 @@
 //! What both stores share: how core's numbers stand in columns, and how rows
 //! become core's types.
 
-use petrel_core::entry::{Changes, Cursor, Entry, Placed};
-use petrel_core::id::{ConversationId, RightsVersion, Seq};
-use petrel_core::store::{
-    Append, AppendOutcome, ConversationKind, ConversationRecord, Member, Receipt, Standing,
-    StoreError, User,
-};
+mod conversation;
+mod entry;
+mod relation;
+mod summary;
+
+use petrel_core::change::JoinLink;
+use petrel_core::entry::{Cursor, Placed};
+use petrel_core::id::{RightsVersion, Seq};
+use petrel_core::store::{Append, AppendOutcome, Standing, StoreError, User};
 use sqlx::types::Uuid;
+
+pub(crate) use conversation::{ConversationPart, LOAD, conversation, joins, role};
+pub(crate) use entry::{
+    EntryRow, NEWEST, OLDEST, ReactionRow, entry, entry_columns, react, reacted, reactions,
+};
+pub(crate) use relation::{audience, contact, relation, relations, visible};
+pub(crate) use summary::{LIST, summary};
 
 /// A number for a column. Places and times stay below 2^63; a bound that a
 /// caller sets beyond that means "the end", so it is cut there.
@@ -25,28 +35,27 @@ pub(crate) fn size(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// seq, count, committed_ms, rights_version, encoding, sender, client_msg_id, kind, body.
-pub(crate) type EntryRow = (i64, i64, i64, i64, i64, Uuid, Uuid, i64, Vec<u8>);
+/// A user as four columns: id, name, nickname, avatar.
+pub(crate) type UserRow = (Uuid, String, String, String);
 
-pub(crate) fn entry(conversation: ConversationId, row: EntryRow) -> Entry {
-    let (seq, count, committed_ms, rights_version, encoding, sender, id, kind, body) = row;
-    Entry {
-        conversation,
-        placed: placed(seq, count, committed_ms, rights_version),
-        id: id.into(),
-        sender: sender.into(),
-        kind: u16::try_from(kind).unwrap_or(u16::MAX),
-        encoding: u32::try_from(encoding).unwrap_or(u32::MAX),
-        body: body.into(),
-        target: None,
-        mentions: Vec::new(),
-        changes: Changes::default(),
-        hidden: false,
-    }
+pub(crate) fn user((id, name, nickname, avatar): UserRow) -> User {
+    User { id: id.into(), name, nickname, avatar }
 }
 
-pub(crate) fn user(id: Uuid, name: String) -> User {
-    User::named(id.into(), name)
+/// A link to join: hash, conversation, made by, expires_ms, uses_max, uses.
+pub(crate) type LinkRow = (Vec<u8>, Uuid, Uuid, i64, i64, i64);
+
+/// `None` if the hash is not one.
+pub(crate) fn link((hash, group, by, expires_ms, uses_max, uses): LinkRow) -> Option<JoinLink> {
+    let number = |n: i64| u32::try_from(n).unwrap_or(u32::MAX);
+    Some(JoinLink {
+        hash: hash.try_into().ok()?,
+        conversation: group.into(),
+        by: by.into(),
+        expires_ms: unsigned(expires_ms),
+        uses_max: number(uses_max),
+        uses: number(uses),
+    })
 }
 
 pub(crate) fn placed(seq: i64, count: i64, committed_ms: i64, rights_version: i64) -> Placed {
@@ -57,100 +66,6 @@ pub(crate) fn placed(seq: i64, count: i64, committed_ms: i64, rights_version: i6
         rights_version: RightsVersion(unsigned(rights_version)),
     }
 }
-
-/// A line of the one statement that reads a conversation: `part` says of what.
-/// 0: rights_version, head, countable, floor, the head's id and time.
-/// 1: a member's from_seq, until_seq, blocks, nothing, user, nothing.
-/// 2: a receipt's delivered_seq, read_seq, nothing, nothing, user, nothing.
-pub(crate) type ConversationPart = (i64, i64, Option<i64>, i64, i64, Option<Uuid>, Option<i64>);
-
-pub(crate) fn conversation(
-    id: ConversationId,
-    parts: Vec<ConversationPart>,
-) -> Option<ConversationRecord> {
-    let mut record = None;
-    let mut members = Vec::new();
-    let mut receipts = Vec::new();
-    for (part, first, second, third, fourth, about, time_ms) in parts {
-        match (part, about) {
-            (0, head_id) => {
-                record = Some(ConversationRecord {
-                    id,
-                    kind: ConversationKind::Pair,
-                    rights_version: RightsVersion(unsigned(first)),
-                    members: Vec::new(),
-                    head: Seq(unsigned(second.unwrap_or(0))),
-                    head_entry: head_id.zip(time_ms).map(|(id, ms)| (id.into(), unsigned(ms))),
-                    count: unsigned(third),
-                    floor: Seq(unsigned(fourth)),
-                    receipts: Vec::new(),
-                });
-            }
-            (1, Some(user)) => members.push(Member {
-                until: second.map(|seq| Seq(unsigned(seq))),
-                blocks: third != 0,
-                ..Member::new(user.into(), Seq(unsigned(first)))
-            }),
-            (_, Some(user)) => receipts.push((
-                user.into(),
-                Receipt {
-                    delivered: Seq(unsigned(first)),
-                    read: Seq(unsigned(second.unwrap_or(0))),
-                },
-            )),
-            (_, None) => {}
-        }
-    }
-    record.map(|record| ConversationRecord { members, receipts, ..record })
-}
-
-/// Reads a line of the list by the names of its columns; for both kinds of row.
-macro_rules! summary {
-    ($row:expr) => {{
-        let row = $row;
-        let id = ConversationId::from(row.try_get::<Uuid, _>("id")?);
-        let cursor = |name: &str| -> Result<Seq, sqlx::Error> {
-            Ok(Seq(crate::row::unsigned(row.try_get::<i64, _>(name)?)))
-        };
-        let peer = match row.try_get::<Option<Uuid>, _>("peer_id")? {
-            Some(peer) => Some(crate::row::user(peer, row.try_get("peer_name")?)),
-            None => None,
-        };
-        let last = match row.try_get::<Option<i64>, _>("seq")? {
-            Some(seq) => Some(crate::row::entry(
-                id,
-                (
-                    seq,
-                    row.try_get("count")?,
-                    row.try_get("committed_ms")?,
-                    row.try_get("rights_version")?,
-                    row.try_get("encoding")?,
-                    row.try_get("sender")?,
-                    row.try_get("client_msg_id")?,
-                    row.try_get("kind")?,
-                    row.try_get("body")?,
-                ),
-            )),
-            None => None,
-        };
-        Ok(ConversationSummary {
-            id,
-            peer,
-            last,
-            unread: crate::row::unsigned(row.try_get("unread")?),
-            own: Receipt { delivered: cursor("own_delivered")?, read: cursor("own_read")? },
-            peer_receipt: Receipt {
-                delivered: cursor("peer_delivered")?,
-                read: cursor("peer_read")?,
-            },
-            group: None,
-            mentions: 0,
-            settings: petrel_core::change::MemberSettings::default(),
-            last_activity_ms: crate::row::unsigned(row.try_get("last_at_ms")?),
-        })
-    }};
-}
-pub(crate) use summary;
 
 /// head, countable, rights_version; seq, client_msg_id and committed_ms of an entry that a cursor may
 /// stand for, if there is one.
@@ -203,6 +118,7 @@ pub(crate) fn in_batch_order(
             }
             (2, ..) => AppendOutcome::Stale,
             (3, ..) => AppendOutcome::IdConflict,
+            (4, ..) => AppendOutcome::Conflict,
             _ => return Err(not_understood()),
         };
         let slot = usize::try_from(index - 1)

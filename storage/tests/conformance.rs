@@ -14,6 +14,8 @@ mod support;
 mod account;
 #[path = "conformance/batch.rs"]
 mod batch;
+#[path = "conformance/change.rs"]
+mod change;
 #[path = "conformance/generated.rs"]
 mod generated;
 #[path = "conformance/opening.rs"]

@@ -1,44 +1,56 @@
 //! Reading table `entry`.
 
 use petrel_core::entry::{Cursor, Entry};
-use petrel_core::id::ConversationId;
+use petrel_core::id::{ConversationId, Seq, UserId};
 use petrel_core::store::{Page, Standing};
-use sqlx::PgPool;
+use sqlx::postgres::PgRow;
 use sqlx::types::Uuid;
+use sqlx::{PgPool, Row as _};
 
-use crate::row::{self, EntryRow, StandingRow, signed, size};
-
-// The lengths are summed without fetching the bodies themselves, so that no
-// more than a page's bytes leave the server. The two texts differ in direction.
-const OLDEST: &str = "SELECT seq, count, committed_ms, rights_version, encoding, sender, \
-      client_msg_id, kind::bigint, body \
-   FROM (SELECT e.*, sum(octet_length(e.body)) OVER (ORDER BY e.seq) AS bytes, \
-                row_number() OVER (ORDER BY e.seq) AS place \
-         FROM entry e WHERE e.conversation_id = $1 AND e.seq BETWEEN $2 AND $3 \
-         ORDER BY e.seq LIMIT $4) page \
-   WHERE bytes <= $5 OR place = 1 ORDER BY seq";
-const NEWEST: &str = "SELECT seq, count, committed_ms, rights_version, encoding, sender, \
-      client_msg_id, kind::bigint, body \
-   FROM (SELECT e.*, sum(octet_length(e.body)) OVER (ORDER BY e.seq DESC) AS bytes, \
-                row_number() OVER (ORDER BY e.seq DESC) AS place \
-         FROM entry e WHERE e.conversation_id = $1 AND e.seq BETWEEN $2 AND $3 \
-         ORDER BY e.seq DESC LIMIT $4) page \
-   WHERE bytes <= $5 OR place = 1 ORDER BY seq";
+use crate::row::{self, ReactionRow, StandingRow, signed, size};
 
 pub(super) async fn entries(
     pool: &PgPool,
     conversation: ConversationId,
+    reader: Option<UserId>,
     page: Page,
 ) -> Result<Vec<Entry>, sqlx::Error> {
-    let rows: Vec<EntryRow> = sqlx::query_as(if page.newest { NEWEST } else { OLDEST })
+    let rows = sqlx::query(if page.newest { row::NEWEST } else { row::OLDEST })
         .bind(Uuid::from(conversation))
         .bind(signed(page.from.0))
         .bind(signed(page.to.0))
         .bind(size(page.entries_max))
         .bind(size(page.bytes_max))
+        .bind(reader.map(Uuid::from))
         .fetch_all(pool)
         .await?;
-    Ok(rows.into_iter().map(|entry| row::entry(conversation, entry)).collect())
+    let entry = |line: &PgRow| Ok::<_, sqlx::Error>(row::entry!(line, conversation));
+    let mut entries = rows.iter().map(entry).collect::<Result<Vec<_>, _>>()?;
+    let wanted = row::reacted(&entries);
+    let reactions = reactions(pool, &wanted, reader).await?;
+    row::react(&mut entries, reactions);
+    Ok(entries)
+}
+
+/// The reactions to these entries, counted.
+pub(super) async fn reactions(
+    pool: &PgPool,
+    wanted: &[(ConversationId, Seq)],
+    reader: Option<UserId>,
+) -> Result<Vec<ReactionRow>, sqlx::Error> {
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    sqlx::query_as(concat!(
+        "WITH reader AS (SELECT $3::uuid AS id), \
+         wanted AS (SELECT * FROM unnest($1::uuid[], $2::bigint[]) AS n (conversation_id, seq)) ",
+        row::reactions!()
+    ))
+    .bind(wanted.iter().map(|&(id, _)| Uuid::from(id)).collect::<Vec<_>>())
+    .bind(wanted.iter().map(|&(_, seq)| signed(seq.0)).collect::<Vec<_>>())
+    .bind(reader.map(Uuid::from))
+    .fetch_all(pool)
+    .await
 }
 
 pub(super) async fn standing(

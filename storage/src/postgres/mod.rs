@@ -8,15 +8,17 @@
 
 mod account;
 mod append;
+mod change;
 mod connect;
 mod conversation;
 mod log;
+mod people;
 
 use async_trait::async_trait;
 use petrel_core::entry::{Cursor, Entry};
 use petrel_core::id::{ConversationId, DeviceId, UserId};
 use petrel_core::store::{
-    Appender, ConversationRecord, ConversationSummary, DeviceRecord, Durability, ListPosition,
+    Appender, ConversationRecord, ConversationSummary, DeviceRecord, Durability, ListPage,
     NewAccount, Page, Receipt, Standing, Store, StoreError, User,
 };
 use sqlx::PgPool;
@@ -104,9 +106,10 @@ impl Store for PostgresStore {
     async fn entries(
         &self,
         conversation: ConversationId,
+        reader: Option<UserId>,
         page: Page,
     ) -> Result<Vec<Entry>, StoreError> {
-        self.bounded(log::entries(&self.pool, conversation, page)).await
+        self.bounded(log::entries(&self.pool, conversation, reader, page)).await
     }
 
     async fn standing(
@@ -120,10 +123,9 @@ impl Store for PostgresStore {
     async fn list(
         &self,
         user: UserId,
-        after: Option<ListPosition>,
-        limit: usize,
+        page: ListPage,
     ) -> Result<Vec<ConversationSummary>, StoreError> {
-        self.bounded(conversation::list(&self.pool, user, after, limit)).await
+        self.bounded(conversation::list(&self.pool, user, page)).await
     }
 
     async fn raise_receipts(

@@ -6,7 +6,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use sqlx::types::Uuid;
 use sqlx::{QueryBuilder, Sqlite, SqlitePool};
 
-use crate::row::signed;
+use crate::row::{self, signed};
 
 pub(super) fn register(
     connection: &mut Connection,
@@ -37,19 +37,40 @@ pub(super) fn register_many(
     transaction.commit()
 }
 
-/// `false` if the name or the id is there already.
+/// `false` if the name, the id or the outside identity is there already.
 fn insert(transaction: &Transaction<'_>, account: &NewAccount) -> Result<bool, rusqlite::Error> {
+    if let Some((issuer, subject)) = &account.outside {
+        let is_known: bool = transaction
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM outside_identity WHERE issuer = ?1 AND subject = ?2)",
+            )?
+            .query_row([issuer, subject], |row| row.get(0))?;
+        if is_known {
+            return Ok(false);
+        }
+    }
     let made = transaction
         .prepare_cached(
-            "INSERT INTO user_account (id, name, created_ms) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+            "INSERT INTO user_account (id, name, created_ms, nickname, avatar, password) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
         )?
         .execute(params![
             account.user.id.as_bytes(),
             account.user.name,
-            signed(account.created_ms)
+            signed(account.created_ms),
+            account.user.nickname,
+            account.user.avatar,
+            account.password
         ])?;
     if made == 0 {
         return Ok(false);
+    }
+    if let Some((issuer, subject)) = &account.outside {
+        transaction
+            .prepare_cached(
+                "INSERT INTO outside_identity (issuer, subject, user_id) VALUES (?1, ?2, ?3)",
+            )?
+            .execute(params![issuer, subject, account.user.id.as_bytes()])?;
     }
     transaction
         .prepare_cached(
@@ -72,8 +93,9 @@ pub(super) async fn users_by_name(
     if names.is_empty() {
         return Ok(Vec::new());
     }
-    let mut query =
-        QueryBuilder::<Sqlite>::new("SELECT id, name FROM user_account WHERE name IN (");
+    let mut query = QueryBuilder::<Sqlite>::new(
+        "SELECT id, name, nickname, avatar FROM user_account WHERE name IN (",
+    );
     let mut list = query.separated(", ");
     for name in names {
         list.push_bind(name.as_str());
@@ -86,7 +108,9 @@ pub(super) async fn users(pool: &SqlitePool, ids: &[UserId]) -> Result<Vec<User>
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let mut query = QueryBuilder::<Sqlite>::new("SELECT id, name FROM user_account WHERE id IN (");
+    let mut query = QueryBuilder::<Sqlite>::new(
+        "SELECT id, name, nickname, avatar FROM user_account WHERE id IN (",
+    );
     let mut list = query.separated(", ");
     for &id in ids {
         list.push_bind(Uuid::from(id));
@@ -99,31 +123,29 @@ async fn select(
     pool: &SqlitePool,
     mut query: QueryBuilder<Sqlite>,
 ) -> Result<Vec<User>, sqlx::Error> {
-    let rows: Vec<(Uuid, String)> =
-        query.build_query_as().persistent(false).fetch_all(pool).await?;
-    Ok(rows.into_iter().map(user).collect())
-}
-
-fn user((id, name): (Uuid, String)) -> User {
-    crate::row::user(id, name)
+    let rows: Vec<row::UserRow> = query.build_query_as().persistent(false).fetch_all(pool).await?;
+    Ok(rows.into_iter().map(row::user).collect())
 }
 
 pub(super) async fn device(
     pool: &SqlitePool,
     device: DeviceId,
 ) -> Result<Option<DeviceRecord>, sqlx::Error> {
-    let row: Option<(Uuid, String, Vec<u8>)> = sqlx::query_as(
-        "SELECT u.id, u.name, d.secret_hash FROM device d JOIN user_account u ON u.id = d.user_id \
-         WHERE d.id = ?1",
+    type Line = (Uuid, String, String, String, Vec<u8>, bool);
+    let found: Option<Line> = sqlx::query_as(
+        "SELECT u.id, u.name, u.nickname, u.avatar, d.secret_hash, d.revoked_ms IS NOT NULL \
+         FROM device d JOIN user_account u ON u.id = d.user_id WHERE d.id = ?1",
     )
     .bind(Uuid::from(device))
     .fetch_optional(pool)
     .await?;
-    row.map(|(id, name, hash)| {
-        let secret_hash = hash
-            .try_into()
-            .map_err(|_| sqlx::Error::Decode("a device's secret_hash is not 32 bytes".into()))?;
-        Ok(DeviceRecord { device, user: user((id, name)), secret_hash })
-    })
-    .transpose()
+    found
+        .map(|(id, name, nickname, avatar, hash, revoked)| {
+            let secret_hash = hash.try_into().map_err(|_| {
+                sqlx::Error::Decode("a device's secret_hash is not 32 bytes".into())
+            })?;
+            let user = row::user((id, name, nickname, avatar));
+            Ok(DeviceRecord { device, user, secret_hash, revoked })
+        })
+        .transpose()
 }

@@ -6,8 +6,11 @@
 
 mod account;
 mod append;
+mod change;
+mod change_row;
 mod conversation;
 mod log;
+mod people;
 #[cfg(test)]
 mod tests;
 mod thread;
@@ -21,7 +24,7 @@ use async_trait::async_trait;
 use petrel_core::entry::{Cursor, Entry};
 use petrel_core::id::{ConversationId, DeviceId, UserId};
 use petrel_core::store::{
-    Appender, ConversationRecord, ConversationSummary, DeviceRecord, Durability, ListPosition,
+    Appender, ConversationRecord, ConversationSummary, DeviceRecord, Durability, ListPage,
     NewAccount, Page, Receipt, Standing, Store, StoreError, User,
 };
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
@@ -193,9 +196,10 @@ impl Store for SqliteStore {
     async fn entries(
         &self,
         conversation: ConversationId,
+        reader: Option<UserId>,
         page: Page,
     ) -> Result<Vec<Entry>, StoreError> {
-        self.read(log::entries(&self.pool, conversation, page)).await
+        self.read(log::entries(&self.pool, conversation, reader, page)).await
     }
 
     async fn standing(
@@ -209,10 +213,9 @@ impl Store for SqliteStore {
     async fn list(
         &self,
         user: UserId,
-        after: Option<ListPosition>,
-        limit: usize,
+        page: ListPage,
     ) -> Result<Vec<ConversationSummary>, StoreError> {
-        self.read(conversation::list(&self.pool, user, after, limit)).await
+        self.read(conversation::list(&self.pool, user, page)).await
     }
 
     async fn raise_receipts(

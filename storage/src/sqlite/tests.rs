@@ -81,7 +81,7 @@ async fn a_full_disk_refuses_whole_batches_and_leaves_no_trace_when_there_is_roo
     let error = appender.append(&batch).await.unwrap_err();
     assert!(matches!(error, StoreError::Transient(_)), "{error}");
     assert!(error.to_string().contains("no space is left"), "{error}");
-    let stored = store.entries(c, everything()).await.unwrap();
+    let stored = store.entries(c, None, everything()).await.unwrap();
     assert_eq!(stored.len(), 1);
 
     set_pages_max(&store, Some(1_000)).await;
@@ -106,7 +106,7 @@ async fn what_was_answered_is_in_the_files_as_they_are_at_that_moment() {
             std::fs::copy(directory.path().join(name), copy.path().join(name)).unwrap();
         }
         let after = open(&copy.path().join("petrel.db")).await;
-        let stored = after.entries(c, everything()).await.unwrap();
+        let stored = after.entries(c, None, everything()).await.unwrap();
         assert_eq!(stored.len(), usize::from(id));
         let record = after.conversation(c).await.unwrap().unwrap();
         assert_eq!(record.head, Seq(u64::from(id)));

@@ -2,7 +2,7 @@
 
 use petrel_core::id::{ConversationId, DeviceId, RightsVersion, Seq, UserId};
 
-use crate::support::{World, worlds};
+use crate::support::{World, first, worlds};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn accounts_pairs_and_blocks_are_the_same_on_both_stores() {
@@ -66,7 +66,7 @@ async fn pairs(world: &World) {
         assert_eq!(member.user, user);
         assert_eq!((member.from, member.until, member.blocks), (Seq(1), None, false));
     }
-    let list = world.store.list(a, None, 10).await.unwrap();
+    let list = world.store.list(a, first(10)).await.unwrap();
     assert!(list.is_empty(), "not listed before its first entry");
 }
 

@@ -9,7 +9,7 @@ use petrel_core::store::{Append, AppendOutcome};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
-use crate::support::{World, bytes, message, receipt, worlds};
+use crate::support::{World, bytes, first, message, receipt, worlds};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn generated_sequences_are_answered_the_same_by_both_stores() {
@@ -103,7 +103,7 @@ async fn dump(world: &World, users: &[UserId]) -> Vec<String> {
     let mut seen = HashSet::new();
     for &a in users {
         let mut lines = Vec::new();
-        let list = world.store.list(a, None, 100).await.unwrap();
+        let list = world.store.list(a, first(100)).await.unwrap();
         assert!(
             list.iter().map(|line| (line.last_activity_ms, line.id)).is_sorted_by(|a, b| a > b)
         );

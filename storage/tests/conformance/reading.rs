@@ -2,9 +2,9 @@
 
 use petrel_core::entry::Cursor;
 use petrel_core::id::{ConversationId, RightsVersion, Seq, UserId};
-use petrel_core::store::{ListPosition, Page, Receipt, Standing};
+use petrel_core::store::{ListPage, ListPosition, Page, Receipt, Standing};
 
-use crate::support::{World, message, receipt, worlds};
+use crate::support::{World, first, message, receipt, worlds};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pages_cursors_receipts_and_the_list_are_the_same_on_both_stores() {
@@ -37,7 +37,7 @@ async fn pages(world: &mut World) {
         (1, 5, 0, 100, false, 0..0),
     ] {
         let page = Page { from: Seq(from), to: Seq(to), entries_max, bytes_max, newest };
-        let entries = world.store.entries(c, page).await.unwrap();
+        let entries = world.store.entries(c, None, page).await.unwrap();
         let seqs: Vec<_> = entries.iter().map(|entry| entry.placed.seq.0).collect();
         assert_eq!(seqs, expected.collect::<Vec<_>>(), "{} {page:?}", world.name);
     }
@@ -113,7 +113,7 @@ async fn list_and_unread(world: &mut World) {
         }
         peers.push((peer, c));
     }
-    let lines = world.store.list(me, None, 10).await.unwrap();
+    let lines = world.store.list(me, first(10)).await.unwrap();
     assert_eq!(lines.len(), 4, "without the one that has no entry");
     let keys: Vec<_> = lines.iter().map(|l| (l.last_activity_ms, l.id)).collect();
     assert!(keys.is_sorted_by(|a, b| a > b), "most recent first");
@@ -130,7 +130,7 @@ async fn list_and_unread(world: &mut World) {
     // Page by page it is the same list, each line once.
     let (mut paged, mut after) = (Vec::new(), None);
     loop {
-        let page = world.store.list(me, after, 3).await.unwrap();
+        let page = world.store.list(me, ListPage { after, ..first(3) }).await.unwrap();
         let Some(last) = page.last() else { break };
         after = Some(ListPosition { last_activity_ms: last.last_activity_ms, id: last.id });
         paged.extend(page.iter().map(|line| (line.last_activity_ms, line.id)));
@@ -140,11 +140,11 @@ async fn list_and_unread(world: &mut World) {
     let (peer, c) = peers[4];
     let raised = [(c, me, receipt(6, 4)), (c, peer, receipt(5, 3))];
     world.store.raise_receipts(&raised).await.unwrap();
-    let lines = world.store.list(me, None, 10).await.unwrap();
+    let lines = world.store.list(me, first(10)).await.unwrap();
     let line = lines.iter().find(|line| line.id == c).unwrap();
     assert_eq!(line.unread, 1);
     assert_eq!((line.own, line.peer_receipt), (receipt(6, 4), receipt(5, 3)));
-    let his = world.store.list(peer, None, 10).await.unwrap();
+    let his = world.store.list(peer, first(10)).await.unwrap();
     assert_eq!((his.len(), his[0].unread), (1, 1), "he has not read mine");
-    assert!(world.store.list(UserId([0; 16]), None, 10).await.unwrap().is_empty());
+    assert!(world.store.list(UserId([0; 16]), first(10)).await.unwrap().is_empty());
 }

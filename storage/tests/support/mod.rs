@@ -10,7 +10,7 @@ use petrel_core::id::{
     ClientMessageId, ContentDigest, ConversationId, DeviceId, RightsVersion, Seq, UserId,
 };
 use petrel_core::store::{
-    Append, AppendOutcome, Appender, NewAccount, Page, Receipt, Store, StoreError, User,
+    Append, AppendOutcome, Appender, ListPage, NewAccount, Page, Receipt, Store, StoreError, User,
 };
 use petrel_storage::StoreOptions;
 use petrel_storage::testing::PrivatePostgres;
@@ -102,6 +102,7 @@ impl World {
         self.store
             .entries(
                 conversation,
+                None,
                 Page {
                     from: Seq(0),
                     to: Seq(u64::MAX),
@@ -159,6 +160,11 @@ pub(crate) fn message(
         revision: None,
         mentions: Vec::new(),
     }
+}
+
+/// The first page of a list.
+pub(crate) fn first(limit: usize) -> ListPage {
+    ListPage { after: None, since_ms: 0, limit }
 }
 
 pub(crate) fn receipt(delivered: u64, read: u64) -> Receipt {
