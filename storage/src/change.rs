@@ -62,3 +62,8 @@ impl Reach {
 pub(crate) fn digest(entry: &ChangeEntry) -> ContentDigest {
     ContentDigest::of(entry.kind, 0, &entry.body)
 }
+
+/// Mentioned users as they stand in a column: 16 bytes each; `None` for nobody.
+pub(crate) fn mentions_column(users: &[UserId]) -> Option<Vec<u8>> {
+    (!users.is_empty()).then(|| users.iter().flat_map(|user| user.0).collect())
+}

@@ -10,6 +10,7 @@ const POSTGRES: &[(i64, &str, &str)] = &[
     (2, "append entries", include_str!("../migrations/postgres/0002_append_entries.sql")),
     (3, "people", include_str!("../migrations/postgres/0003_people.sql")),
     (4, "apply change", include_str!("../migrations/postgres/0004_apply_change.sql")),
+    (5, "append messages", include_str!("../migrations/postgres/0005_append_messages.sql")),
 ];
 
 const SQLITE: &[(i64, &str, &str)] = &[

@@ -98,7 +98,7 @@ fn highest_match(cursors: &[Cursor], found: &[(i64, Uuid, i64)]) -> Seq {
         .unwrap_or_default()
 }
 
-/// A line of `append_entries`' answer: index in the batch from 1, outcome, and
+/// A line of `append_messages`' answer: index in the batch from 1, outcome, and
 /// for new and duplicate ones seq, count, committed_ms and rights_version.
 pub(crate) type AnswerRow = (i32, i16, Option<i64>, Option<i64>, Option<i64>, Option<i64>);
 
@@ -131,5 +131,5 @@ pub(crate) fn in_batch_order(
 }
 
 fn not_understood() -> StoreError {
-    StoreError::Transient("the answer of append_entries was not understood".to_owned())
+    StoreError::Transient("the answer of append_messages was not understood".to_owned())
 }

@@ -22,3 +22,5 @@ mod generated;
 mod opening;
 #[path = "conformance/reading.rs"]
 mod reading;
+#[path = "conformance/target.rs"]
+mod target;

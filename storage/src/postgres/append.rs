@@ -1,14 +1,17 @@
 //! The far end of one writer: a connection of its own, one call a batch.
 
 use async_trait::async_trait;
+use petrel_core::entry::Family;
+use petrel_core::limits::REACTIONS_OF_ENTRY_MAX;
 use petrel_core::store::{Append, AppendOutcome, Appender, StoreError};
 use sqlx::postgres::PgConnection;
 use sqlx::types::Uuid;
 
 use super::connect::{Connector, classify};
-use crate::row::{AnswerRow, in_batch_order, signed};
+use crate::change::mentions_column;
+use crate::row::{AnswerRow, in_batch_order, signed, size};
 
-/// Appends through `append_entries` (migration 2). Connects when it is first
+/// Appends through `append_messages` (migration 5). Connects when it is first
 /// used and again after any error, so that nothing half-done is ever reused.
 #[derive(Debug)]
 pub(super) struct PostgresAppender {
@@ -63,7 +66,7 @@ async fn call(
     let column = |uuid: fn(&Append) -> Uuid| batch.iter().map(uuid).collect::<Vec<_>>();
     sqlx::query_as(
         "SELECT idx, outcome, seq, count, committed_ms, rights_version \
-         FROM append_entries($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+         FROM append_messages($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
     )
     .bind(column(|message| message.conversation.into()))
     .bind(
@@ -79,6 +82,20 @@ async fn call(
     .bind(batch.iter().map(|message| i64::from(message.encoding)).collect::<Vec<_>>())
     .bind(batch.iter().map(|message| &message.body[..]).collect::<Vec<_>>())
     .bind(batch.iter().map(|message| &message.digest.0[..]).collect::<Vec<_>>())
+    .bind(batch.iter().map(|m| m.target.map(|seq| signed(seq.0))).collect::<Vec<_>>())
+    .bind(batch.iter().map(|m| m.revision.map(i64::from)).collect::<Vec<_>>())
+    .bind(batch.iter().map(|m| mentions_column(&m.mentions)).collect::<Vec<_>>())
+    .bind(careful(batch))
+    .bind(size(REACTIONS_OF_ENTRY_MAX))
     .fetch_all(connection)
     .await
+}
+
+/// The conversations in which a message of the batch does more than stand in the log.
+fn careful(batch: &[Append]) -> Vec<Uuid> {
+    let does_more = |m: &&Append| m.kind.family() == Family::Change || !m.mentions.is_empty();
+    let mut ids: Vec<_> = batch.iter().filter(does_more).map(|m| m.conversation).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids.into_iter().map(Uuid::from).collect()
 }

@@ -1,5 +1,5 @@
 //! One batch, one transaction. Row by row: a statement is a function call here,
-//! and the rules can be read in their order. `append_entries` of PostgreSQL
+//! and the rules can be read in their order. `append_messages` of PostgreSQL
 //! gives the same answers (tests/conformance.rs).
 
 use std::sync::Arc;
@@ -12,7 +12,9 @@ use petrel_core::store::{Append, AppendOutcome, Appender, StoreError};
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::target;
 use super::thread::WriterThread;
+use crate::change::mentions_column;
 use crate::row::{placed, signed, unsigned};
 
 #[derive(Debug)]
@@ -41,6 +43,8 @@ impl Appender for SqliteAppender {
 /// A conversation's row while a batch is under way.
 #[derive(Clone, Copy)]
 struct Head {
+    /// As the batch found it: a change's target has to be no newer.
+    began: Seq,
     seq: u64,
     count: u64,
     rights_version: RightsVersion,
@@ -109,8 +113,20 @@ fn one(
         time_ms,
         rights_version: current.rights_version,
     };
+    if target::is_change(message.kind) {
+        if let Some(outcome) = stored(transaction, message)? {
+            return Ok((outcome, head));
+        }
+        if !target::change(transaction, message, current.began, next.seq)? {
+            return Ok((AppendOutcome::Conflict, head));
+        }
+    }
     if insert(transaction, message, next)? {
+        if !message.mentions.is_empty() {
+            target::mention(transaction, message, next.seq)?;
+        }
         let moved = Head {
+            began: current.began,
             seq: next.seq.0,
             count: next.count,
             rights_version: current.rights_version,
@@ -131,6 +147,7 @@ fn load_head(
         .prepare_cached("SELECT head, countable, rights_version FROM conversation WHERE id = ?1")?
         .query_row([id.as_bytes()], |row| {
             Ok(Head {
+                began: Seq(unsigned(row.get(0)?)),
                 seq: unsigned(row.get(0)?),
                 count: unsigned(row.get(1)?),
                 rights_version: RightsVersion(unsigned(row.get(2)?)),
@@ -182,8 +199,9 @@ fn insert(
     let inserted = transaction
         .prepare_cached(
             "INSERT INTO entry (conversation_id, seq, count, committed_ms, rights_version, encoding, \
-                                sender, client_msg_id, kind, countable, digest, body) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) \
+                                sender, client_msg_id, kind, countable, digest, body, target, \
+                                mentions) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14) \
              ON CONFLICT (conversation_id, sender, client_msg_id) DO NOTHING",
         )?
         .execute(params![
@@ -199,6 +217,8 @@ fn insert(
             message.kind.is_countable(),
             message.digest.0,
             &message.body[..],
+            message.target.map(|seq| signed(seq.0)),
+            mentions_column(&message.mentions),
         ])?;
     Ok(inserted == 1)
 }

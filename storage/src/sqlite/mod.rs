@@ -11,6 +11,7 @@ mod change_row;
 mod conversation;
 mod log;
 mod people;
+mod target;
 #[cfg(test)]
 mod tests;
 mod thread;

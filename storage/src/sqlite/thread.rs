@@ -21,7 +21,7 @@ const CHECKPOINT_PAGES: u32 = 4_000;
 /// Bytes to which a WAL that grew beyond them is cut back.
 const WAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Prepared statements that are kept.
-const STATEMENTS_MAX: usize = 32;
+const STATEMENTS_MAX: usize = 128;
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
