@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use petrel_core::error::Rejection;
 use petrel_core::limits::{BODY_BYTES_MAX, BODY_DECODED_BYTES_MAX};
-use petrel_proto::compression::{self, BodyEncoding, DictionaryVersion};
+use petrel_proto::compression::{self, BodyEncoding};
 
+use crate::dictionaries::Dictionaries;
 use crate::metrics;
 
 /// Plain bodies up to this size are not worth compressing.
@@ -23,20 +24,24 @@ pub(crate) struct Checked {
 ///
 /// # Errors
 /// [`Rejection::Invalid`] if it is too large, [`Rejection::BadBody`] if it cannot be decoded.
-pub(crate) fn check(encoding: u32, body: Bytes) -> Result<Checked, Rejection> {
+pub(crate) fn check(
+    encoding: u32,
+    body: Bytes,
+    dictionaries: &Dictionaries,
+) -> Result<Checked, Rejection> {
     if body.len() > BODY_BYTES_MAX {
         return Err(Rejection::Invalid {
             field: "body",
             problem: format!("{} bytes; at most {BODY_BYTES_MAX}", body.len()),
         });
     }
-    let decoded = compression::decoded_len(encoding, &body, BODY_DECODED_BYTES_MAX)
+    let own = dictionaries.own();
+    let decoded = compression::decoded_len_with(encoding, &body, BODY_DECODED_BYTES_MAX, own)
         .map_err(|error| Rejection::BadBody { problem: error.to_string() })?;
     let plain = encoding == BodyEncoding::Identity.number();
     let checked = if plain && body.len() > PLAIN_BYTES_KEPT {
-        let suited = DictionaryVersion::suited_to(&body);
-        let encoded = compression::encode(&body, Some(suited));
-        Checked { encoding: encoded.encoding.number(), body: encoded.bytes }
+        let (encoding, body) = dictionaries.encode(&body);
+        Checked { encoding, body }
     } else {
         Checked { encoding, body }
     };

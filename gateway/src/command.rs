@@ -1,6 +1,7 @@
 //! The command line.
 
 mod chat;
+mod dictionary;
 mod health;
 mod serve;
 
@@ -37,6 +38,9 @@ enum Command {
     Serve,
     /// Chats in the terminal, line by line.
     Chat(chat::Options),
+    /// Makes and judges compression dictionaries from one's own messages.
+    #[command(subcommand)]
+    Dictionary(dictionary::Dictionary),
     /// Says whether the gateway of this machine is ready (exit status 0) or not (1).
     Health(health::Options),
     /// Works on the store directly.
@@ -70,6 +74,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
     match arguments.command {
         None | Some(Command::Serve) => serve::run(load()?),
         Some(Command::Chat(options)) => chat::run(&options, &load()?),
+        Some(Command::Dictionary(options)) => dictionary::run(&options),
         Some(Command::Health(options)) => health::run(&options, &load()?),
         Some(Command::Admin(Admin::Seed { users, prefix, out })) => {
             let config = load()?;

@@ -198,6 +198,11 @@ impl Default for ChannelWait {
 pub struct Message {
     /// Previews are sent once the commit under way is older than this; 0: always.
     pub preview_after: Span<0, 60_000>,
+    /// A compression dictionary of one's own, made by `petrel dictionary train`, for bodies that
+    /// come plain. Default: none, and the shipped one that suits a body.
+    pub dictionary: Option<PathBuf>,
+    /// Earlier dictionaries of one's own: stored messages need them for ever. At most 32 files.
+    pub dictionaries_kept: Vec<PathBuf>,
     /// Sends per second of one session, in the long run.
     pub sends_per_s: Bounded<1, 1_000_000>,
     /// Sends at once of one session.
@@ -218,6 +223,8 @@ impl Default for Message {
     fn default() -> Self {
         Self {
             preview_after: Span(50),
+            dictionary: None,
+            dictionaries_kept: Vec::new(),
             sends_per_s: Bounded(500),
             sends_burst: Bounded(2_000),
             requests_per_s: Bounded(50),

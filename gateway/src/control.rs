@@ -9,7 +9,7 @@ use petrel_core::limits;
 use petrel_core::store::Receipt;
 use petrel_proto::code::Code;
 use petrel_proto::wire::{self, frame::What};
-use petrel_proto::{compression, frame, version};
+use petrel_proto::{frame, version};
 use quinn::SendStream;
 
 use crate::auth::Identity;
@@ -135,7 +135,7 @@ fn welcome(gateway: &Gateway, session: &Session, hello: &wire::Hello) -> Bytes {
         session: Bytes::copy_from_slice(session.id().as_bytes()),
         user: Bytes::copy_from_slice(session.user().as_bytes()),
         features: features(hello).into_iter().map(str::to_owned).collect(),
-        dictionaries: compression::DICTIONARIES.iter().map(|d| d.version.number()).collect(),
+        dictionaries: gateway.dictionaries.versions(),
         body_bytes_max: u32::try_from(limits::BODY_BYTES_MAX).unwrap_or(u32::MAX),
         streams_max: gateway.config.gateway.streams_max.to_u32(),
         token_expires_ms: session.token_expires_ms(),

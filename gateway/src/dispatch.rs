@@ -9,8 +9,7 @@ use petrel_core::store::{ListPage, ListPosition, NewAccount, Page, User};
 use petrel_core::{account, limits};
 use petrel_proto::code::Code;
 use petrel_proto::frame::{bare, encode};
-use petrel_proto::wire::{self, frame::What};
-use petrel_proto::{compression, wire::GapReason};
+use petrel_proto::wire::{self, GapReason, frame::What};
 use quinn::SendStream;
 use rand::RngCore;
 use sha2::{Digest, Sha256};
@@ -181,7 +180,7 @@ async fn for_session(
         What::ListConversations(list) => list_conversations(gateway, session, &list).await,
         What::ReadHistory(read) => read_history(gateway, session, &read).await,
         What::SetBlock(set) => set_block(gateway, session, &set).await,
-        What::FetchDictionary(fetch) => fetch_dictionary(&fetch),
+        What::FetchDictionary(fetch) => fetch_dictionary(gateway, &fetch),
         _ => Err(Rejection::Internal),
     }
 }
@@ -385,8 +384,11 @@ async fn set_block(
     Ok(vec![done(wire::Done::default())])
 }
 
-fn fetch_dictionary(fetch: &wire::FetchDictionary) -> Result<Vec<Bytes>, Rejection> {
-    let found = compression::DICTIONARIES.iter().find(|d| d.version.number() == fetch.version);
+fn fetch_dictionary(
+    gateway: &Gateway,
+    fetch: &wire::FetchDictionary,
+) -> Result<Vec<Bytes>, Rejection> {
+    let found = gateway.dictionaries.bytes(fetch.version);
     let dictionary = found.ok_or_else(|| Rejection::Invalid {
         field: "version",
         problem: format!("there is no dictionary {}", fetch.version),
@@ -396,6 +398,6 @@ fn fetch_dictionary(fetch: &wire::FetchDictionary) -> Result<Vec<Bytes>, Rejecti
         frame.body = Bytes::copy_from_slice(bytes);
         encode(&frame)
     };
-    let parts = dictionary.bytes.chunks(DICTIONARY_PART_BYTES).map(part);
+    let parts = dictionary.chunks(DICTIONARY_PART_BYTES).map(part);
     Ok(parts.chain([done(wire::Done::default())]).collect())
 }

@@ -17,6 +17,7 @@ use crate::auth::Tokens;
 use crate::config::Config;
 use crate::connection::Doors;
 use crate::conversation_table::{Cell, ConversationTable};
+use crate::dictionaries::Dictionaries;
 use crate::fanout::Tag;
 use crate::receipts::Receipts;
 use crate::session_table::SessionTable;
@@ -37,6 +38,8 @@ pub(crate) struct Gateway {
     pub config: Config,
     /// The store.
     pub store: Arc<dyn Store>,
+    /// What bodies may be compressed with.
+    pub dictionaries: Dictionaries,
     /// Room for messages on their way to the store.
     pub budget: Budget,
     /// Who is signed in.
@@ -68,6 +71,7 @@ impl Gateway {
     pub(crate) fn new(
         config: Config,
         store: Arc<dyn Store>,
+        dictionaries: Dictionaries,
         budget: Budget,
         tokens: Tokens,
     ) -> Self {
@@ -80,6 +84,7 @@ impl Gateway {
             doors: Doors::new(&config),
             config,
             store,
+            dictionaries,
             budget,
             sessions: SessionTable::default(),
             conversations: ConversationTable::default(),

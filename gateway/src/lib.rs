@@ -17,6 +17,7 @@ mod connection;
 mod connection_id;
 mod control;
 mod conversation_table;
+mod dictionaries;
 mod dispatch;
 mod endpoint;
 mod fanout;

@@ -1,4 +1,4 @@
-//! `petrel`: serves by default; `chat`, `health`, `admin seed`.
+//! `petrel`: serves by default; `chat`, `dictionary`, `health`, `admin seed`.
 
 mod command;
 

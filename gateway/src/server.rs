@@ -30,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::Tokens;
 use crate::config::Config;
+use crate::dictionaries::Dictionaries;
 use crate::endpoint::{self, CurrentCertificate};
 use crate::fanout::Fanout;
 use crate::gateway::Gateway;
@@ -81,6 +82,7 @@ impl Server {
     }
 
     async fn start_measured(config: Config, metrics: PrometheusHandle) -> Result<Self> {
+        let dictionaries = Dictionaries::load(&config.message)?;
         let store = open_store(&config).await?;
         let durability = store.durability().await.map_err(|error| error.to_string());
         let is_development = config.tls.certificate.is_none();
@@ -92,7 +94,7 @@ impl Server {
 
         let units = config.storage.channel_messages.0.to_usize();
         let budget = Budget::new(units, config.storage.channel_wait.0.duration());
-        let gateway = Arc::new(Gateway::new(config, store, budget, tokens));
+        let gateway = Arc::new(Gateway::new(config, store, dictionaries, budget, tokens));
         gateway.set_writers(start_writers(&gateway));
 
         let listen = gateway.config.admin.listen;

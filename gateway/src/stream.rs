@@ -368,7 +368,7 @@ impl Reader {
                 problem: format!("{}; a message has 1 to 7", frame.entry_kind),
             })?;
         let digest = ContentDigest::of(kind, frame.encoding, &frame.body);
-        let checked = body::check(frame.encoding, frame.body)?;
+        let checked = body::check(frame.encoding, frame.body, &self.gateway.dictionaries)?;
         if send.seen > 0 {
             let read = translate::seq("seen", send.seen)?;
             let receipt = Receipt { delivered: read, read };

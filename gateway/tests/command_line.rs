@@ -34,6 +34,8 @@ fn a_setting_that_is_wrong_is_named_with_what_is_allowed() {
         ("admin.listen=0.0.0.0:4480", &["admin.listen", "loopback"]),
         ("admin.listen=0.0.0.0:4480", &["admin.metrics_listen"]),
         ("admin.metrics_listen=4481", &["admin.metrics_listen"]),
+        ("message.dictionary=missing.dict", &["message.dictionary: missing.dict"]),
+        ("message.dictionaries_kept=[\"missing.dict\"]", &["message.dictionaries_kept"]),
         ("tls.key=key.pem", &["tls.certificate", "tls.key"]),
         ("gateway.memory_budget=16MiB", &["gateway.connections_max", "gateway.memory_budget"]),
     ] {

@@ -15,6 +15,7 @@ mod capacity;
 mod certificate;
 mod dedupe;
 mod deploy;
+mod dictionary;
 mod first_chat;
 mod hostile;
 mod list;
