@@ -393,3 +393,60 @@ async fn settings_and_the_list(world: &mut World) {
     let late = petrel_core::store::ListPage { since_ms: u64::MAX, ..first(9) };
     assert!(world.store.list(b, late).await.unwrap().is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_changes_by_one_version_one_is_stale_and_joins_stand_beside_sends() {
+    for mut world in worlds().await {
+        let (a, b) = (world.user().await, world.user().await);
+        let group = ConversationId(bytes(5, 3));
+        let make = Change {
+            guards: Vec::new(),
+            rows: vec![RowChange::Group(group, profile("g")), join(group, a, Role::Owner, true)],
+            entries: vec![entry(group, a, 900, EntryKind::Group)],
+        };
+        // Made from both sides at once, it is one group.
+        let (one, two) = tokio::join!(world.store.apply(&make), world.store.apply(&make));
+        let both = [one.unwrap(), two.unwrap()];
+        let made = both.iter().filter(|o| matches!(o, ChangeOutcome::Done(_))).count();
+        let found = both.iter().filter(|o| matches!(o, ChangeOutcome::Duplicate(_))).count();
+        assert_eq!((made, found), (1, 1), "{}: {both:?}", world.name);
+        for round in 1..=20_u64 {
+            let change = |id: u64, row| Change {
+                guards: vec![guard(group, round, true)],
+                rows: vec![row],
+                entries: vec![entry(group, a, id, EntryKind::Group)],
+            };
+            let row = match round % 2 {
+                1 => join(group, b, Role::Member, false),
+                _ => RowChange::Leave { conversation: group, user: b },
+            };
+            let rival = RowChange::Role(group, b, Role::Admin);
+            let (one, two) = (change(1_000 + round, row), change(2_000 + round, rival));
+            let store = world.store.clone();
+            let sends = [message(group, a, round, round, "x")];
+            let (first, second, sent) =
+                tokio::join!(store.apply(&one), store.apply(&two), world.append(&sends));
+            let outcomes = [first.unwrap(), second.unwrap()];
+            let stale = outcomes.iter().filter(|o| **o == ChangeOutcome::Stale).count();
+            assert_eq!(stale, 1, "{} round {round}: {outcomes:?}", world.name);
+            sent.unwrap();
+        }
+        // Whoever won: the log is dense, and each entry has the version of its place in it.
+        let entries = world.all(group).await;
+        let record = world.store.conversation(group).await.unwrap().unwrap();
+        assert_eq!(record.rights_version, RightsVersion(21));
+        assert_eq!(record.head.0, entries.len() as u64);
+        let mut version = 1;
+        for (seq, entry) in (1..).zip(&entries) {
+            let is_change = entry.kind == EntryKind::Group.number() && seq > 1;
+            version += u64::from(is_change);
+            assert_eq!((entry.placed.seq, entry.placed.rights_version.0), (Seq(seq), version));
+        }
+        let own: Vec<_> = record.members.iter().filter(|m| m.user == b).collect();
+        assert!(own.iter().filter(|m| m.until.is_none()).count() <= 1);
+        for member in own {
+            let first = &entries[usize::try_from(member.from.0).unwrap() - 1];
+            assert_eq!(first.kind, EntryKind::Group.number(), "who joins sees from his entry on");
+        }
+    }
+}

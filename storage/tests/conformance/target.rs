@@ -169,3 +169,68 @@ async fn among_others_in_a_batch(world: &mut World) {
     ];
     assert_eq!(world.answers(&batch).await, "n2 s s n2 s n3 n3 c");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn generated_changes_are_answered_the_same_by_both_stores() {
+    use rand::{Rng as _, SeedableRng as _};
+    let mut worlds = worlds().await;
+    for seed in 1..=20_u64 {
+        let mut told = Vec::new();
+        for world in &mut worlds {
+            let mut rng = rand::rngs::StdRng::seed_from_u64(seed);
+            let (a, b, c) = world.pair().await;
+            let mut lines = Vec::new();
+            for _ in 0..30 {
+                let batch: Vec<_> = (0..rng.random_range(1..12))
+                    .map(|_| {
+                        let sender = if rng.random_bool(0.5) { a } else { b };
+                        let kind = [
+                            EntryKind::Text,
+                            EntryKind::Text,
+                            EntryKind::Edit,
+                            EntryKind::Recall,
+                            EntryKind::React,
+                            EntryKind::Unreact,
+                        ][rng.random_range(0..6)];
+                        let (id, target) = (rng.random_range(0..200), rng.random_range(0..30));
+                        let text = ["x", "y", "z"][rng.random_range(0..3)];
+                        let mut one =
+                            change((c, sender), id, kind, target, text, rng.random_range(0..3));
+                        one.admitted_by = match rng.random_range(0..12) {
+                            0 => None,
+                            1 => Some(petrel_core::id::RightsVersion(2)),
+                            _ => one.admitted_by,
+                        };
+                        if kind == EntryKind::Text {
+                            one.mentions = vec![a; rng.random_range(0..2)];
+                        }
+                        one
+                    })
+                    .collect();
+                lines.push(world.answers(&batch).await);
+            }
+            lines.push(log(world, c).await);
+            for (user, who) in [(a, "a"), (b, "b")] {
+                let line = &world.store.list(user, first(1)).await.unwrap()[0];
+                lines.push(format!("{who} {} {}", line.mentions, line.unread));
+                for entry in world.store.entries(c, Some(user), everything()).await.unwrap() {
+                    lines.push(format!("{:?} {:?}", entry.target, entry.changes));
+                }
+            }
+            told.push(lines);
+        }
+        for (step, (one, other)) in told[0].iter().zip(&told[1]).enumerate() {
+            assert_eq!(one, other, "seed {seed}, step {step}");
+        }
+    }
+}
+
+fn everything() -> Page {
+    Page {
+        from: Seq(0),
+        to: Seq(u64::MAX),
+        entries_max: usize::MAX,
+        bytes_max: usize::MAX,
+        newest: false,
+    }
+}

@@ -18,7 +18,7 @@ const BACK_WITHIN: Duration = Duration::from_secs(2);
 async fn a_commit_whose_answer_is_lost_is_found_and_acknowledged_once() -> Result<()> {
     let stage = Stage::postgres().await?;
     let Store::Postgres(server) = &stage.store else { bail!("no server") };
-    let proxy = TcpProxy::start(server.port(), "append_entries").await?;
+    let proxy = TcpProxy::start(server.port(), "append_messages").await?;
     server.create_database("proxied")?;
     let url = server
         .url("proxied")
