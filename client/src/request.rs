@@ -308,9 +308,10 @@ impl Shared {
     }
 
     pub(crate) async fn set_block(&self, user: UserId, blocks: bool) -> Result<(), ClientError> {
-        let request = What::SetBlock(wire::SetBlock { user: user.to_bytes(), blocks });
+        let what = Some(wire::change_contact::What::Block(blocks));
+        let request = What::ChangeContact(wire::ChangeContact { user: user.to_bytes(), what });
         self.request(request, |(): &mut (), _, what| match what {
-            What::Done(_) => Ok(true),
+            What::Contact(_) => Ok(true),
             _ => Err(unexpected()),
         })
         .await

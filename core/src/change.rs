@@ -177,7 +177,8 @@ pub struct Contact {
 /// One member's settings for one conversation.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct MemberSettings {
-    /// No notifications until then: Unix milliseconds; 0: they are wanted; `i64::MAX`: for good.
+    /// No notifications until then: Unix milliseconds; 0: they are wanted;
+    /// [`crate::limits::TIME_MS_MAX`]: for good.
     pub silenced_until_ms: u64,
     /// When it was pinned (later ones stand higher): Unix milliseconds; 0: it is not.
     pub pinned_ms: u64,

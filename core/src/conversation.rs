@@ -5,18 +5,23 @@
 //! state is always allowed to be stale; the transaction that stores a message
 //! checks its rights again.
 
+mod admission;
+mod membership;
 mod refused;
 
 use std::collections::BTreeMap;
 
 use rustc_hash::FxHashMap;
 
-use crate::entry::{Cursor, Entry};
+use crate::entry::{Cursor, Entry, EntryKind};
 use crate::error::Rejection;
+use crate::event::Event;
 use crate::id::{ClientMessageId, ContentDigest, ConversationId, RightsVersion, Seq, UserId};
 use crate::limits;
 use crate::store::{ConversationKind, ConversationRecord, Member, Receipt};
 
+pub use admission::{SendRules, check_send, judge_change, judge_id};
+pub use membership::View;
 pub use refused::Refused;
 
 /// A conversation as this gateway knows it. `O` is where the answer to a send
@@ -24,7 +29,7 @@ pub use refused::Refused;
 #[derive(Debug)]
 pub struct Conversation<O> {
     id: ConversationId,
-    is_pair: bool,
+    kind: ConversationKind,
     rights_version: RightsVersion,
     members: Vec<Member>,
     floor: Seq,
@@ -49,6 +54,8 @@ pub struct Conversation<O> {
 pub struct Ready<O> {
     /// The entry.
     pub entry: Entry,
+    /// What happened to the group with it, where that is known.
+    pub event: Option<Event>,
     /// The sends (of this gateway's sessions) that it answers.
     pub origins: Vec<O>,
 }
@@ -86,7 +93,7 @@ impl<O> Conversation<O> {
     pub fn new(record: ConversationRecord) -> Self {
         Self {
             id: record.id,
-            is_pair: matches!(record.kind, ConversationKind::Pair),
+            kind: record.kind,
             rights_version: record.rights_version,
             members: record.members,
             floor: record.floor,
@@ -112,6 +119,7 @@ impl<O> Conversation<O> {
         if record.rights_version >= self.rights_version {
             self.rights_version = record.rights_version;
             self.members = record.members;
+            self.kind = record.kind;
         }
         self.floor = self.floor.max(record.floor);
         // A store that was taken back to an older state has no more than it says.
@@ -126,6 +134,11 @@ impl<O> Conversation<O> {
     /// Which conversation this is.
     pub fn id(&self) -> ConversationId {
         self.id
+    }
+
+    /// What it is.
+    pub fn kind(&self) -> &ConversationKind {
+        &self.kind
     }
 
     /// The rights that [`Self::admit`] judges by.
@@ -181,53 +194,9 @@ impl<O> Conversation<O> {
         }
     }
 
-    /// The present members.
-    pub fn members(&self) -> impl Iterator<Item = UserId> + '_ {
-        self.members.iter().filter(|m| m.until.is_none()).map(|m| m.user)
-    }
-
-    /// The present members who may see the entry at `seq`.
-    pub fn readers(&self, seq: Seq) -> impl Iterator<Item = UserId> + '_ {
-        self.members
-            .iter()
-            .filter(move |m| m.from <= seq && m.until.is_none_or(|until| seq <= until))
-            .map(|m| m.user)
-    }
-
-    /// The other one of a pair; a group of two has none.
-    pub fn peer_of(&self, user: UserId) -> Option<UserId> {
-        self.members().find(|m| *m != user).filter(|_| self.is_pair)
-    }
-
-    /// The first and last entry that `user` may see as of now; `None` if he is no member.
-    ///
-    /// # Errors
-    /// [`Rejection::NotFound`] for everybody else.
-    pub fn visible_to(&self, user: UserId) -> Result<(Seq, Option<Seq>), Rejection> {
-        self.member(user).map(|m| (m.from.max(self.floor.next()), m.until))
-    }
-
     /// Whether the last entry handed out is the one at this cursor, so that nothing is missing.
     pub fn is_up_to_date(&self, cursor: Cursor) -> bool {
         cursor == self.last && cursor.seq.next() == self.next
-    }
-
-    /// Judges a message of `sender` named `id`, at Unix time `now_ms`.
-    ///
-    /// # Errors
-    /// `NotFound`, `Blocked`, `TooOld`, `FromTheFuture` or `Invalid`.
-    pub fn admit(
-        &self,
-        sender: UserId,
-        id: ClientMessageId,
-        now_ms: u64,
-    ) -> Result<RightsVersion, Rejection> {
-        self.member(sender)?;
-        if self.members.iter().any(|m| m.blocks) {
-            return Err(Rejection::Blocked);
-        }
-        judge_id(id, now_ms)?;
-        Ok(self.rights_version)
     }
 
     /// Joins a send to the same message that is already on its way.
@@ -307,18 +276,28 @@ impl<O> Conversation<O> {
     /// Takes a committed entry, and says what to hand out now. Each entry is
     /// handed out once, in the order of seq, whatever order they come in.
     pub fn offer(&mut self, entry: Entry, origins: Vec<O>) -> Offered<O> {
-        let seq = entry.placed.seq;
+        self.take(Ready { entry, event: None, origins })
+    }
+
+    /// The same with an entry of which it is known what happened to the group with it. If it is
+    /// exactly one version ahead, the members follow it without a look at the store.
+    pub fn offer_event(&mut self, entry: Entry, event: Event) -> Offered<O> {
+        self.take(Ready { entry, event: Some(event), origins: Vec::new() })
+    }
+
+    fn take(&mut self, new: Ready<O>) -> Offered<O> {
+        let seq = new.entry.placed.seq;
         if seq < self.next {
-            let answered = (!origins.is_empty()).then_some(Ready { entry, origins });
+            let answered = (!new.origins.is_empty()).then_some(new);
             return Offered { ready: Vec::new(), answered, repair: false };
         }
         if self.held.len() < limits::HELD_ENTRIES_MAX || seq == self.next {
             match self.held.entry(seq) {
                 std::collections::btree_map::Entry::Occupied(mut held) => {
-                    held.get_mut().origins.extend(origins);
+                    held.get_mut().origins.extend(new.origins);
                 }
                 std::collections::btree_map::Entry::Vacant(free) => {
-                    free.insert(Ready { entry, origins });
+                    free.insert(new);
                 }
             }
         }
@@ -347,21 +326,38 @@ impl<O> Conversation<O> {
     fn release(&mut self) -> Vec<Ready<O>> {
         let mut ready = Vec::new();
         while let Some(first) = self.held.first_entry() {
-            let entry = &first.get().entry;
             if *first.key() < self.next {
                 first.remove();
                 continue;
             }
-            if *first.key() != self.next || entry.placed.rights_version > self.rights_version {
+            if *first.key() != self.next {
+                break;
+            }
+            let rights = first.get().entry.placed.rights_version;
+            let is_next = rights.0 == self.rights_version.0 + 1 && first.get().event.is_some();
+            if rights > self.rights_version && !is_next {
                 break;
             }
             let first = first.remove();
-            self.next = self.next.next();
-            self.last = Cursor::of(&first.entry);
-            self.count = first.entry.placed.count;
+            if let Some(event) = first.event.as_ref().filter(|_| is_next) {
+                self.follow(event, first.entry.sender, first.entry.placed.seq);
+                self.rights_version = rights;
+            }
+            self.pass(&first.entry);
             ready.push(first);
         }
         ready
+    }
+
+    /// Notes that an entry is handed out.
+    fn pass(&mut self, entry: &Entry) {
+        self.next = self.next.next();
+        self.last = Cursor::of(entry);
+        self.count = entry.placed.count;
+        if EntryKind::from_number(entry.kind.into()).is_some_and(EntryKind::is_countable) {
+            let sender = self.members.iter_mut().filter(|m| m.user == entry.sender);
+            sender.for_each(|m| m.has_written = true);
+        }
     }
 
     /// Raises a member's receipt. Gives back the new one if that moved it;
@@ -391,32 +387,11 @@ impl<O> Conversation<O> {
         *old = merged;
         moved.then_some(merged)
     }
-
-    fn member(&self, user: UserId) -> Result<&Member, Rejection> {
-        self.members.iter().find(|m| m.user == user && m.until.is_none()).ok_or(Rejection::NotFound)
-    }
 }
 
 /// Sends that wait for one answer, at the most; the oldest (of connections
 /// long gone) make room.
 const ORIGINS_MAX: usize = 4;
-
-/// Judges a message's id by its time alone.
-///
-/// # Errors
-/// `Invalid` if it is no UUIDv7, `TooOld` or `FromTheFuture`.
-pub fn judge_id(id: ClientMessageId, now_ms: u64) -> Result<(), Rejection> {
-    let Some(time_ms) = id.time_ms() else {
-        return Err(Rejection::Invalid { field: "id", problem: "not a UUIDv7".to_owned() });
-    };
-    if time_ms + limits::DEDUPE_HORIZON_MS < now_ms {
-        return Err(Rejection::TooOld);
-    }
-    if time_ms > now_ms + limits::ID_AHEAD_MAX_MS {
-        return Err(Rejection::FromTheFuture { server_time_ms: now_ms });
-    }
-    Ok(())
-}
 
 #[cfg(test)]
 #[path = "conversation/tests.rs"]

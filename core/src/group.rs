@@ -158,6 +158,29 @@ pub struct Judged {
     pub asked: bool,
 }
 
+/// What a user knows of a group.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct GroupView {
+    /// What it is; `None` for who is no member.
+    pub profile: Option<GroupProfile>,
+    /// How many members it has.
+    pub members: u64,
+    /// What the user is in it.
+    pub role: Option<Role>,
+}
+
+impl GroupView {
+    /// What the maker of a new group knows of it.
+    pub fn of_new(decision: &Decision) -> Self {
+        let joins = decision.rows.iter().filter(|row| matches!(row, RowChange::Join { .. }));
+        let profile = decision.rows.iter().find_map(|row| match row {
+            RowChange::Group(_, profile) => Some(profile.clone()),
+            _ => None,
+        });
+        Self { profile, members: joins.count() as u64, role: Some(Role::Owner) }
+    }
+}
+
 /// A group as one statement of the store saw it.
 #[derive(Clone, Copy, Debug)]
 pub struct GroupState<'a> {
@@ -184,6 +207,11 @@ impl<'a> GroupState<'a> {
         })
     }
 
+    /// Which group.
+    pub fn id(&self) -> ConversationId {
+        self.id
+    }
+
     /// What the group is.
     pub fn profile(&self) -> &'a GroupProfile {
         self.profile
@@ -205,6 +233,34 @@ impl<'a> GroupState<'a> {
             return None;
         }
         self.members.iter().filter(|m| m.user == user).max_by_key(|m| m.until)
+    }
+
+    /// What `user` knows of the group once a decision is carried out.
+    pub fn view_after(&self, decision: &Decision, user: UserId) -> GroupView {
+        let mut view = GroupView {
+            profile: Some(self.profile.clone()),
+            members: self.members(),
+            role: self.role_of(user),
+        };
+        for row in &decision.rows {
+            match row {
+                RowChange::Join { user: who, role, .. } => {
+                    view.members += 1;
+                    view.role = if *who == user { Some(*role) } else { view.role };
+                }
+                RowChange::Leave { user: who, .. } => {
+                    view.members -= 1;
+                    view.role = view.role.filter(|_| *who != user);
+                }
+                RowChange::Role(_, who, role) if *who == user => view.role = Some(*role),
+                RowChange::Profile(_, profile) => view.profile = Some(profile.clone()),
+                _ => {}
+            }
+        }
+        match view.role {
+            Some(_) => view,
+            None => GroupView::default(),
+        }
     }
 
     fn present(&self) -> impl Iterator<Item = &'a Member> {

@@ -83,6 +83,12 @@ impl ConversationId {
         Self::derived(b"petrel user 1", &[user])
     }
 
+    /// The group that a request makes: the first 16 bytes of SHA-256 over `petrel group 1`, the
+    /// caller's id and the request's, so that the same request again makes no second group.
+    pub fn of_group(owner: UserId, request: ClientMessageId) -> Self {
+        Self::derived(b"petrel group 1", &[owner, UserId(request.0)])
+    }
+
     fn derived(domain: &[u8], users: &[UserId]) -> Self {
         let mut hash = Sha256::new();
         hash.update(domain);

@@ -15,6 +15,7 @@ pub mod event;
 pub mod group;
 pub mod id;
 pub mod limits;
+pub mod member_settings;
 pub mod rate;
 pub mod relation;
 pub mod store;

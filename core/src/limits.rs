@@ -86,6 +86,10 @@ pub const LINK_LIFE_MS_DEFAULT: u64 = 7 * 24 * 60 * 60 * 1000;
 /// Members up to which delivered receipts are kept, receipts are passed on and ReadBy is answered.
 pub const RECEIPT_MEMBERS_MAX: usize = 100;
 
+/// Messages to somebody who is no contact and has never answered, at the most, by default.
+pub const STRANGER_MESSAGES_DEFAULT: u64 = 20;
+/// For how long a message may be edited or recalled by default, in milliseconds (24 hours).
+pub const CHANGE_WINDOW_MS_DEFAULT: u64 = 24 * 60 * 60 * 1000;
 /// Users that one message mentions, at the most.
 pub const MENTIONS_MAX: usize = 50;
 /// Bytes of one reaction, at the most.
@@ -95,7 +99,7 @@ pub const REACTIONS_OF_ENTRY_MAX: usize = 32;
 /// Entries that one request hides, at the most.
 pub const HIDE_BATCH_MAX: usize = 100;
 
-/// Times that clients give: Unix milliseconds, at the most (`i64::MAX / 2`, as seqs).
+/// Times that clients give: Unix milliseconds, at the most (as of seqs).
 pub const TIME_MS_MAX: u64 = (1 << 62) - 1;
 
 /// How long a message's id is remembered, in milliseconds (60 days).

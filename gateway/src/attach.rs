@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use petrel_core::conversation::Conversation;
+use petrel_core::conversation::{Conversation, View};
 use petrel_core::entry::{Cursor, Entry};
 use petrel_core::error::Rejection;
 use petrel_core::id::{ConversationId, Seq, UserId};
@@ -80,36 +80,53 @@ impl Request {
     }
 }
 
-/// Finds the conversation of a request, made if it is that of a pair and missing.
+/// Finds the conversation of a request, made if it is that of a pair (or the user's own log) and
+/// missing. Who was a member finds it too: what he saw stays his.
 ///
 /// # Errors
-/// [`Rejection::NotFound`] if there is none or the user is no member: the same
+/// [`Rejection::NotFound`] if there is none or the user never was a member: the same
 /// answer after the same look at the store. [`Rejection::Unavailable`].
 pub(crate) async fn find(
     gateway: &Gateway,
     user: UserId,
     request: &Request,
 ) -> Result<Arc<Cell>, Rejection> {
-    if let Some(cell) = gateway.conversation(request.conversation).await? {
-        if cell.with(|c| c.visible_to(user).is_ok()).unwrap_or(false) {
-            return Ok(cell);
-        }
-        // Not a member as far as is known here: what the store says counts, and
-        // the answer takes as long as for a conversation that does not exist.
-        if gateway.reload(&cell).await {
-            return cell
-                .with(|c| c.visible_to(user))
-                .unwrap_or(Err(Rejection::NotFound))
-                .map(|_| cell);
-        }
-        return Err(Rejection::Unavailable);
+    let id = request.conversation;
+    if let Some(cell) = look_up(gateway, user, id).await? {
+        return Ok(cell);
     }
-    let Some(peer) = request.peer else { return Err(Rejection::NotFound) };
-    match gateway.store.ensure_pair(user, peer).await {
-        Ok(true) => gateway.conversation(request.conversation).await?.ok_or(Rejection::NotFound),
+    let made = match request.peer {
+        Some(peer) => gateway.store.ensure_pair(user, peer).await,
+        None if id == ConversationId::of_user(user) => gateway.store.ensure_log(user).await,
+        None => return Err(Rejection::NotFound),
+    };
+    match made {
+        Ok(true) => gateway.conversation(id).await?.ok_or(Rejection::NotFound),
         Ok(false) => Err(Rejection::NotFound),
         Err(error) => Err(unavailable(&error)),
     }
+}
+
+/// The conversation, if the user is or was a member of it; `None` if it does not exist.
+///
+/// # Errors
+/// As [`find`].
+pub(crate) async fn look_up(
+    gateway: &Gateway,
+    user: UserId,
+    id: ConversationId,
+) -> Result<Option<Arc<Cell>>, Rejection> {
+    let Some(cell) = gateway.conversation(id).await? else { return Ok(None) };
+    let is_known = || cell.with(|c| c.last_seen_by(user).is_ok()).unwrap_or(false);
+    if is_known() {
+        return Ok(Some(cell));
+    }
+    // Not a member as far as is known here: what the store says counts, and
+    // the answer takes as long as for a conversation that does not exist.
+    if !gateway.reload(&cell).await {
+        return Err(Rejection::Unavailable);
+    }
+    if is_known() { Ok(Some(cell)) } else { Err(Rejection::NotFound) }
 }
 
 /// Attaches a client's stream. Gives back its generation.
@@ -147,12 +164,12 @@ pub(crate) async fn attach(
         conversation: id,
         peer: conversation.peer_of(session.user()),
         after: resumed.after,
-        head,
-        count,
-        receipts: conversation.receipts(),
+        head: resumed.end.map_or(head, |(seq, _)| seq),
+        count: resumed.end.map_or(count, |(_, count)| count),
+        receipts: if resumed.end.is_some() { &[] } else { conversation.receipts() },
     }));
     first.extend(resumed.gaps);
-    let live = next >= conversation.next();
+    let live = next >= conversation.next() && conversation.is_member(session.user());
     let now_s = clock::coarse_s();
     match session.queue().attach(id, stream, next, first, now_s) {
         Ok(generation) if live => {
@@ -182,6 +199,8 @@ struct Resumed {
     next: Seq,
     /// What stands in for entries between the two.
     gaps: Vec<Bytes>,
+    /// Of who is a member no longer: the last entry that he may see, and its count.
+    end: Option<(Seq, u64)>,
 }
 
 /// Where the client goes on. The session is known to fan-out already, so that whatever is
@@ -203,28 +222,45 @@ async fn resume_point(
         gateway.learn(cell, &standing).await?;
         standing.matched
     };
-    let look = |c: &mut Conversation<Origin>| (c.head().0, c.visible_to(user));
-    let (head, visible) = cell.with(look).ok_or(Rejection::NotFound)?;
-    let (first, _) = visible?;
+    let look = |c: &mut Conversation<Origin>| (c.head().0, c.last_seen_by(user));
+    let (head, until) = cell.with(look).ok_or(Rejection::NotFound)?;
+    let end = match until? {
+        Some(until) => {
+            let last = read_one(gateway, cell.id(), until).await?;
+            Some((until, last.map_or(0, |entry| entry.placed.count)))
+        }
+        None => None,
+    };
     let reset = after < newest.seq;
     let mut next = after.next();
     let mut gaps = Vec::new();
-    if next < first {
-        let reason = cell
-            .with(|c| {
-                if first <= c.floor().next() { GapReason::Retention } else { GapReason::NotAMember }
-            })
-            .unwrap_or(GapReason::NotAMember);
-        gaps.push(translate::gap(next, first.previous(), reason));
-        next = first;
+    let view = cell.with(|c| c.view(user, next)).ok_or(Rejection::NotFound)??;
+    if let View::Gap(to) = view {
+        gaps.push(translate::gap(next, to.min(head), GapReason::NotAMember));
+        next = to.min(head).next();
     }
-    let missing = (head.0 + 1).saturating_sub(next.0);
+    let last = end.map_or(head, |(seq, _)| seq);
+    let missing = (last.0 + 1).saturating_sub(next.0);
     if missing > limits::ATTACH_REPLAY_MAX {
-        let to = Seq(head.0 - NEWEST_AFTER_GAP);
+        let to = Seq(last.0 - NEWEST_AFTER_GAP);
         gaps.push(translate::gap(next, to, GapReason::Skipped));
         next = to.next();
     }
-    Ok(Resumed { after, reset, next, gaps })
+    Ok(Resumed { after, reset, next, gaps, end })
+}
+
+/// One entry, as nobody in particular sees it.
+///
+/// # Errors
+/// [`Rejection::Unavailable`].
+pub(crate) async fn read_one(
+    gateway: &Gateway,
+    id: ConversationId,
+    seq: Seq,
+) -> Result<Option<Entry>, Rejection> {
+    let page = page_from(seq, seq, limits::PAGE_BYTES_MAX);
+    let found = gateway.store.entries(id, None, page).await.map_err(|error| unavailable(&error))?;
+    Ok(found.into_iter().next())
 }
 
 /// Reads for a slot what it is missing until it is live again.
@@ -241,8 +277,7 @@ pub(crate) fn spawn_catch_up(
         metrics::get().catch_ups.increment(1);
         if let Err(rejection) = catch_up(&gateway, &session, conversation, generation).await {
             let frame = translate::refusal(&rejection, 0);
-            session.queue().put_beside(conversation, generation, frame);
-            session.queue().drop_slot(conversation, generation);
+            session.queue().put_last(conversation, generation, frame);
         }
     });
 }
@@ -259,19 +294,27 @@ async fn catch_up(
     let queue = session.queue();
     while queue.room(id, generation).await {
         let Some(next) = queue.position(id, generation) else { return Ok(()) };
-        let (to, until, floor) = {
+        let (to, floor) = {
             let locked = cell.lock();
             let Some(conversation) = locked.as_ref() else { return Err(Rejection::NotFound) };
-            if next >= conversation.next() {
-                queue.go_live(id, generation);
-                return Ok(());
+            let head = conversation.next().previous();
+            match conversation.view(session.user(), next)? {
+                View::Over => return Err(Rejection::NotFound),
+                _ if next > head => {
+                    queue.go_live(id, generation);
+                    return Ok(());
+                }
+                View::Gap(to) => {
+                    let to = to.min(head);
+                    let gap = translate::gap(next, to, GapReason::NotAMember);
+                    queue.put_page(id, generation, vec![gap], to.next());
+                    continue;
+                }
+                View::Shown(until) => {
+                    (until.map_or(head, |until| until.min(head)), conversation.floor())
+                }
             }
-            let until = conversation.visible_to(session.user())?.1;
-            (conversation.next().previous(), until, conversation.floor())
         };
-        if until.is_some_and(|until| next > until) {
-            return Err(Rejection::NotFound);
-        }
         let Ok(_turn) = gateway.catch_ups.acquire().await else { return Ok(()) };
         let page = page_from(next, to, queue.bytes_max() / 2);
         match gateway.store.entries(id, Some(session.user()), page).await {

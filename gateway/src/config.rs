@@ -51,6 +51,8 @@ pub struct Config {
     pub storage: Storage,
     /// A message's way.
     pub message: Message,
+    /// Groups.
+    pub group: Group,
     /// Tokens.
     pub auth: Auth,
     /// Log output.
@@ -217,6 +219,12 @@ pub struct Message {
     pub conversations_cached_max: Bounded<16, 10_000_000>,
     /// A conversation that nobody used for so long leaves memory.
     pub conversation_idle: Span<1_000, 86_400_000>,
+    /// For how long an author may edit a message.
+    pub edit_window: Span<0, 31_536_000_000>,
+    /// For how long a message may be recalled.
+    pub recall_window: Span<0, 31_536_000_000>,
+    /// Messages to somebody who is no contact and has never answered, at the most.
+    pub stranger_messages_max: Bounded<0, 1_000_000_000>,
 }
 
 impl Default for Message {
@@ -232,6 +240,28 @@ impl Default for Message {
             receipts_interval: Span(300),
             conversations_cached_max: Bounded(100_000),
             conversation_idle: Span(300_000),
+            edit_window: Span(limits::CHANGE_WINDOW_MS_DEFAULT),
+            recall_window: Span(limits::CHANGE_WINDOW_MS_DEFAULT),
+            stranger_messages_max: Bounded(limits::STRANGER_MESSAGES_DEFAULT),
+        }
+    }
+}
+
+/// Groups.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Group {
+    /// Members of one group, at the most.
+    pub members_max: Bounded<2, 1_000_000>,
+    /// Groups that one user is a member of, at the most.
+    pub per_user_max: Bounded<1, 1_000_000>,
+}
+
+impl Default for Group {
+    fn default() -> Self {
+        Self {
+            members_max: Bounded(limits::GROUP_MEMBERS_DEFAULT),
+            per_user_max: Bounded(limits::GROUPS_OF_USER_DEFAULT),
         }
     }
 }

@@ -203,7 +203,7 @@ fn spawn_receipts(gateway: &Arc<Gateway>, session: &Arc<Session>, receipts: Vec<
                 continue;
             };
             if let Ok(Some(cell)) = gateway.conversation(id).await
-                && cell.with(|c| c.visible_to(user).is_ok()).unwrap_or(false)
+                && cell.with(|c| c.is_member(user)).unwrap_or(false)
             {
                 gateway.receipts.raise(&cell, user, Receipt { delivered, read });
             }

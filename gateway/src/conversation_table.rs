@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
-use petrel_core::conversation::Conversation;
-use petrel_core::id::ConversationId;
-use petrel_core::store::{Store, StoreError};
+use petrel_core::conversation::{Conversation, SendRules};
+use petrel_core::error::Rejection;
+use petrel_core::id::{ConversationId, RightsVersion};
+use petrel_core::store::{Append, Store, StoreError};
 use petrel_storage::budget::Share;
 use rustc_hash::FxHashMap;
 
@@ -25,6 +26,7 @@ pub(crate) struct Cell {
     loading: tokio::sync::Mutex<()>,
     share: Share,
     used_s: AtomicU32,
+    doubted_s: AtomicU32,
 }
 
 impl Cell {
@@ -36,6 +38,24 @@ impl Cell {
     /// Its share of the channel to storage.
     pub(crate) fn share(&self) -> &Share {
         &self.share
+    }
+
+    /// Judges a message by what is known here.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub(crate) fn admit(
+        &self,
+        append: &Append,
+        rules: &SendRules,
+    ) -> Result<RightsVersion, Rejection> {
+        self.with(|c| c.admit(append, rules, clock::unix_ms())).unwrap_or(Err(Rejection::NotFound))
+    }
+
+    /// Whether what is known of its rights may be doubted now, and read again: once a second.
+    pub(crate) fn may_doubt(&self) -> bool {
+        let now_s = clock::coarse_s();
+        self.doubted_s.swap(now_s, Ordering::Relaxed) != now_s
     }
 
     /// The state; `None` only while the first load has not succeeded, which no
@@ -81,6 +101,7 @@ impl ConversationTable {
                     loading: tokio::sync::Mutex::new(()),
                     share: make_share(),
                     used_s: AtomicU32::new(0),
+                    doubted_s: AtomicU32::new(0),
                 })
             }));
             cell.used_s.store(clock::coarse_s(), Ordering::Relaxed);

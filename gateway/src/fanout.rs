@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use petrel_core::conversation::{Conversation, Ready};
-use petrel_core::entry::{Changes, Entry};
+use petrel_core::entry::{Changes, Entry, EntryKind};
 use petrel_core::error::Rejection;
+use petrel_core::event::Event;
 use petrel_core::id::{RightsVersion, Seq};
 use petrel_core::limits;
 use petrel_core::store::{Append, Page, Standing};
@@ -100,11 +101,11 @@ impl Commits<Tag> for Fanout {
             };
             judged.push(if fresh {
                 let Append { sender, id, digest, .. } = pending.append;
-                let judged = cell.with(|c| match c.refused_before(sender, id, digest) {
-                    Some(refusal) => Err(refusal.clone()),
-                    None => c.admit(sender, id, clock::unix_ms()),
-                });
-                judged.unwrap_or(Err(Rejection::NotFound))
+                let refused = cell.with(|c| c.refused_before(sender, id, digest).cloned());
+                match refused.flatten() {
+                    Some(refusal) => Err(refusal),
+                    None => gateway.judge(cell, &pending.append).await,
+                }
             } else {
                 Err(Rejection::Unavailable)
             });
@@ -175,7 +176,7 @@ impl Gateway {
     /// Gives entries whose turn has come to the members' sessions, in order. The conversation is locked.
     fn hand_out(&self, conversation: &Conversation<Origin>, ready: Vec<Ready<Origin>>) {
         let now_s = clock::coarse_s();
-        for Ready { entry, origins } in ready {
+        for Ready { entry, origins, .. } in ready {
             let seq = entry.placed.seq;
             // In a pair the peer needs no sender's name; the sender's other devices do.
             let peer = conversation.peer_of(entry.sender);
@@ -200,7 +201,54 @@ impl Gateway {
                 });
             }
             metrics::get().deliveries.increment(delivered);
+            if entry.kind == EntryKind::Group.number() {
+                self.dismiss(conversation, seq);
+            }
         }
+    }
+
+    /// Whose membership ended with this entry is told so, once he has it, and his streams end.
+    fn dismiss(&self, conversation: &Conversation<Origin>, seq: Seq) {
+        let frame = translate::refusal(&Rejection::NotFound, 0);
+        for user in conversation.leavers(seq) {
+            self.sessions.for_each(user, |session| {
+                session.queue().put_end(conversation.id(), frame.clone());
+            });
+        }
+    }
+
+    /// Hands out an entry that a request has written, with what it did to the group.
+    pub(crate) fn offer(self: &Arc<Self>, cell: &Arc<Cell>, entry: Entry, event: Event) {
+        let mut locked = cell.lock();
+        let Some(conversation) = locked.as_mut() else { return };
+        let offered = conversation.offer_event(entry, event);
+        self.hand_out(conversation, offered.ready);
+        drop(locked);
+        if offered.repair {
+            self.spawn_repair(Arc::clone(cell));
+        }
+    }
+
+    /// Hands out the first entry of a log that was not in memory when it was written; if there is
+    /// more by now, its readers are told to look.
+    pub(crate) fn hand_out_first(&self, conversation: &Conversation<Origin>, entry: Entry) {
+        if conversation.next() == entry.placed.seq.next() {
+            let ready = Ready { entry, event: None, origins: Vec::new() };
+            return self.hand_out(conversation, vec![ready]);
+        }
+        for user in conversation.readers(entry.placed.seq) {
+            self.sessions.for_each(user, |session| self.send_hint(session, conversation));
+        }
+    }
+
+    /// Hands out entries that were read from the store.
+    pub(crate) fn offer_read(&self, cell: &Cell, entries: Vec<Entry>) {
+        cell.with(|conversation| {
+            for entry in entries {
+                let offered = conversation.offer(entry, Vec::new());
+                self.hand_out(conversation, offered.ready);
+            }
+        });
     }
 
     fn preview(&self, append: &Append, cell: &Arc<Cell>) {
@@ -333,12 +381,7 @@ impl Gateway {
         match self.store.entries(cell.id(), None, page).await {
             Ok(entries) => {
                 let any = !entries.is_empty();
-                cell.with(|conversation| {
-                    for entry in entries {
-                        let offered = conversation.offer(entry, Vec::new());
-                        self.hand_out(conversation, offered.ready);
-                    }
-                });
+                self.offer_read(cell, entries);
                 any
             }
             Err(error) => {

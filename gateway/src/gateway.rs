@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, OnceLock};
 
+use petrel_core::conversation::SendRules;
 use petrel_core::error::Rejection;
+use petrel_core::group::GroupLimits;
 use petrel_core::id::ConversationId;
 use petrel_core::rate::Rate;
 use petrel_core::store::Store;
@@ -54,6 +56,10 @@ pub(crate) struct Gateway {
     pub doors: Doors,
     /// Per session.
     pub rates: Rates,
+    /// What is allowed of messages.
+    pub send_rules: SendRules,
+    /// What is allowed of groups.
+    pub group_limits: GroupLimits,
     /// Bounds the pages that are read at once for catching up, and so their memory.
     pub catch_ups: Semaphore,
     /// Every task but the writers'.
@@ -80,7 +86,18 @@ impl Gateway {
             sends: Rate::new(m.sends_per_s.to_u32(), m.sends_burst.to_u32()),
             requests: Rate::new(m.requests_per_s.to_u32(), m.requests_burst.to_u32()),
         };
+        let send_rules = SendRules {
+            strangers_max: m.stranger_messages_max.0,
+            edit_window_ms: m.edit_window.0,
+            recall_window_ms: m.recall_window.0,
+        };
+        let group_limits = GroupLimits {
+            members_max: config.group.members_max.0,
+            per_user_max: config.group.per_user_max.0,
+        };
         Self {
+            send_rules,
+            group_limits,
             doors: Doors::new(&config),
             config,
             store,

@@ -12,6 +12,7 @@ mod admin;
 mod attach;
 mod auth;
 mod body;
+mod change;
 mod clock;
 mod connection;
 mod connection_id;

@@ -40,6 +40,8 @@ pub(crate) struct Metrics {
     pub repairs: Counter,
     /// Sends that joined the same message under way.
     pub joined: Counter,
+    /// Requests that were judged again because somebody was quicker.
+    pub changes_retried: Counter,
     /// Hints for want of a stream.
     pub hints: Counter,
     /// Receipts that found no room to wait in.
@@ -80,6 +82,7 @@ pub(crate) fn get() -> &'static Metrics {
         catch_ups: counter!("petrel_gateway_catch_ups_total"),
         repairs: counter!("petrel_gateway_repairs_total"),
         joined: counter!("petrel_gateway_sends_joined_total"),
+        changes_retried: counter!("petrel_gateway_changes_retried_total"),
         hints: counter!("petrel_gateway_hints_total"),
         receipts_overflows: counter!("petrel_gateway_receipts_overflows_total"),
         receipts_lost: counter!("petrel_gateway_receipts_lost_total"),
@@ -199,6 +202,10 @@ fn describe() {
             "Times that a conversation's missing entries or members were read from the store.",
         ),
         ("petrel_gateway_sends_joined_total", "Sends that joined the same message on its way."),
+        (
+            "petrel_gateway_changes_retried_total",
+            "Requests that were judged again because what they rest on had moved.",
+        ),
         ("petrel_gateway_hints_total", "Hints given for want of stream credit."),
         (
             "petrel_gateway_send_queue_overflows_total",

@@ -187,6 +187,21 @@ impl SendQueue {
         }
     }
 
+    /// The conversation is over for this session: a live stream ends with this frame. One that
+    /// is behind finds out once it has caught up.
+    pub(crate) fn put_end(&self, conversation: ConversationId, frame: Bytes) {
+        let mut state = self.state.lock();
+        let live = state.slots.get(&conversation).filter(|s| s.mode == Mode::Live);
+        if live.is_some() {
+            state.put(conversation, frame);
+            if let Some(slot) = state.slots.get_mut(&conversation) {
+                slot.finish = true;
+            }
+            drop(state);
+            self.writer.wake();
+        }
+    }
+
     /// Puts in a frame that may be left out (a preview, others' receipts): only into
     /// a live slot with room. With `attach`, a missing slot is made for it; its pushes start at `next`.
     pub(crate) fn put_ephemeral(

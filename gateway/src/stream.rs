@@ -1,30 +1,28 @@
 //! Reading streams: the first frame says what a stream is. Reading and writing
 //! are apart: what is to be written goes to the session's queue.
 
+mod sending;
+
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt as _};
-use petrel_core::entry::{EntryKind, Family};
 use petrel_core::error::Rejection;
-use petrel_core::id::{ClientMessageId, ContentDigest, ConversationId};
+use petrel_core::id::ConversationId;
 use petrel_core::limits;
-use petrel_core::store::{Append, Receipt};
 use petrel_proto::code::Code;
 use petrel_proto::frame::{self, FrameError, FrameReader};
 use petrel_proto::wire::{self, Frame, frame::What};
-use petrel_storage::writer::Pending;
 use quinn::{RecvStream, SendStream, VarInt};
 use tokio::sync::Semaphore;
 
 use crate::connection::{Context, Fuse};
 use crate::conversation_table::Cell;
-use crate::fanout::{Origin, Tag};
 use crate::gateway::Gateway;
-use crate::send_order::{SendOrder, Turn};
+use crate::send_order::SendOrder;
 use crate::session::Session;
-use crate::{attach, body, clock, control, dispatch, metrics, translate};
+use crate::{attach, clock, control, dispatch, metrics, translate};
 
 /// Bytes read from a stream at once.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -188,7 +186,10 @@ async fn begin(context: Arc<Context>, send: SendStream, recv: RecvStream) -> Opt
             Phase::then(control::begin(context, send, incoming, hello))
         }
         Ok(Ok((_, What::Attach(attach)))) => Phase::then(attached(context, send, incoming, attach)),
-        Ok(Ok((_, request))) => Phase::last(dispatch::serve(context, send, incoming, request)),
+        Ok(Ok((frame, what))) => {
+            let asked = dispatch::Asked { id: frame.id, what };
+            Phase::last(dispatch::serve(context, send, incoming, asked))
+        }
         Ok(Err(End::Broken(error))) => {
             Phase::refuse(send, incoming, broken_code(&error), error.to_string())
         }
@@ -328,131 +329,6 @@ impl Reader {
         let refusal = translate::refusal_of(code, text);
         self.session.queue().put_last(self.cell.id(), self.generation, refusal);
         incoming.stop(code);
-    }
-
-    /// Takes a Send; whatever is wrong with it is answered on its stream.
-    async fn send(&self, frame: Frame, send: wire::Send) {
-        let number = frame.number;
-        match self.order.turn(number) {
-            Turn::Next => {}
-            Turn::Before => return,
-            Turn::After { expected } => {
-                return self.refuse(number, &Rejection::Predecessor { expected });
-            }
-        }
-        let began = Instant::now();
-        if let Err(rejection) = self.take(frame, &send, began).await {
-            // A final refusal uses the number up; after a retryable one it is still expected.
-            if !translate::code(&rejection).is_retryable()
-                && let Ok(admission) = self.order.admit(number)
-            {
-                admission.use_up();
-            }
-            self.refuse(number, &rejection);
-        }
-    }
-
-    async fn take(&self, frame: Frame, send: &wire::Send, began: Instant) -> Result<(), Rejection> {
-        let now_ms = clock::unix_ms();
-        if now_ms >= self.session.token_expires_ms() {
-            return Err(Rejection::Reauthenticate);
-        }
-        self.session
-            .take_send(self.gateway.rates.sends)
-            .map_err(|retry_after_ms| Rejection::RateLimited { retry_after_ms })?;
-        let id = translate::id("id", &frame.id, ClientMessageId::from_slice)?;
-        let kind = EntryKind::from_number(frame.entry_kind)
-            .filter(|kind| kind.family() == Family::Message)
-            .ok_or_else(|| Rejection::Invalid {
-                field: "entry_kind",
-                problem: format!("{}; a message has 1 to 7", frame.entry_kind),
-            })?;
-        let digest = ContentDigest::of(kind, frame.encoding, &frame.body);
-        let checked = body::check(frame.encoding, frame.body, &self.gateway.dictionaries)?;
-        if send.seen > 0 {
-            let read = translate::seq("seen", send.seen)?;
-            let receipt = Receipt { delivered: read, read };
-            self.gateway.receipts.raise(&self.cell, self.session.user(), receipt);
-        }
-        let append = Append {
-            conversation: self.cell.id(),
-            admitted_by: None,
-            sender: self.session.user(),
-            id,
-            kind,
-            encoding: checked.encoding,
-            body: checked.body,
-            digest,
-            target: None,
-            revision: None,
-            mentions: Vec::new(),
-        };
-        self.submit(append, frame.number, send.again, now_ms, began).await
-    }
-
-    async fn submit(
-        &self,
-        mut append: Append,
-        number: u64,
-        again: bool,
-        now_ms: u64,
-        began: Instant,
-    ) -> Result<(), Rejection> {
-        let (sender, id, digest) = (append.sender, append.id, append.digest);
-        // Refuse before waiting for room what is refused anyway.
-        let judge =
-            || self.cell.with(|c| c.admit(sender, id, now_ms)).unwrap_or(Err(Rejection::NotFound));
-        match judge() {
-            Err(refusal) if !again => return Err(refusal),
-            // Before a resend is refused for good, the rights are read anew.
-            Err(_) if !self.gateway.reload(&self.cell).await => return Err(Rejection::Unavailable),
-            _ => {}
-        }
-        let budget = &self.gateway.budget;
-        let (session, conversation) = (self.session.share(), self.cell.share());
-        let permit = budget.permit(session, conversation, append.body.len()).await?;
-        metrics::get().decode_to_permit.record(began.elapsed());
-        let Ok(admission) = self.order.admit(number) else {
-            return Ok(());
-        };
-        let origin = Origin {
-            session: Arc::clone(&self.session),
-            generation: self.generation,
-            number,
-            order: Arc::clone(&self.order),
-            began,
-        };
-        let mut locked = self.cell.lock();
-        let Some(state) = locked.as_mut() else { return Err(Rejection::NotFound) };
-        if state.join(sender, id, digest, &origin)? == petrel_core::conversation::Join::Joined {
-            admission.use_up();
-            metrics::get().joined.increment(1);
-            return Ok(());
-        }
-        let tag = Tag { cell: Arc::clone(&self.cell) };
-        // What was read of a connection that is over is not answered any more.
-        if self.session.queue().ended().is_some() {
-            return Err(Rejection::GoingAway);
-        }
-        let verdict = match state.refused_before(sender, id, digest) {
-            Some(refusal) => Err(refusal.clone()),
-            None => state.admit(sender, id, now_ms),
-        };
-        let pending = match verdict {
-            Ok(rights) => {
-                append.admitted_by = Some(rights);
-                Pending::new(append, tag, permit)
-            }
-            Err(refusal) if again => Pending::look_up(append, refusal, tag, permit),
-            Err(refusal) => return Err(refusal),
-        };
-        state.begin(sender, id, digest, origin);
-        if let Err(refused) = self.gateway.writers().submit(pending) {
-            state.end(sender, id);
-            return Err(refused.outcome.err().unwrap_or(Rejection::GoingAway));
-        }
-        admission.use_up();
-        Ok(())
     }
 
     fn receipts(&self, receipts: &wire::Receipts) -> Result<(), Rejection> {

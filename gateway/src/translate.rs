@@ -1,7 +1,11 @@
-//! Wire and core: the only file that speaks both.
+//! Wire and core: the only file (with those below it) that speaks both.
+
+mod event;
+mod group;
+mod relation;
 
 use bytes::Bytes;
-use petrel_core::change::GroupProfile;
+use petrel_core::change::MemberSettings;
 use petrel_core::entry::{Cursor, Entry, Placed};
 use petrel_core::error::Rejection;
 use petrel_core::id::{ConversationId, Seq, UserId};
@@ -9,6 +13,30 @@ use petrel_core::store::{ConversationSummary, GroupSummary, Receipt};
 use petrel_proto::code::Code;
 use petrel_proto::frame::{bare, encode};
 use petrel_proto::wire::{self, Frame, frame::What};
+
+pub(crate) use event::event;
+pub(crate) use group::{
+    group, join_request, link, member_found, people_page, profile, read_people_page, read_profile,
+    read_role,
+};
+pub(crate) use relation::{ContactView, contact, relation_command};
+
+fn bytes_of(bytes: &[u8]) -> Bytes {
+    Bytes::copy_from_slice(bytes)
+}
+
+/// A message that has to be in a request, and is not.
+pub(crate) fn missing(field: &'static str) -> Rejection {
+    Rejection::Invalid { field, problem: "it is missing".to_owned() }
+}
+
+/// Ids from the wire.
+///
+/// # Errors
+/// [`Rejection::Invalid`] that names the field.
+pub(crate) fn user_ids(field: &'static str, users: &[Bytes]) -> Result<Vec<UserId>, Rejection> {
+    users.iter().map(|user| id(field, user, UserId::from_slice)).collect()
+}
 
 /// A 16-byte id from the wire.
 ///
@@ -283,15 +311,30 @@ pub(crate) fn summary(line: &ConversationSummary, user: UserId) -> Bytes {
         last_activity_ms: line.last_activity_ms,
         group: line.group.as_ref().map(|group| group_of(line.id, group)),
         mentions: line.mentions,
-        settings: Some(wire::MemberSettings {
-            silenced_until_ms: line.settings.silenced_until_ms,
-            pinned_ms: line.settings.pinned_ms,
-            archived: line.settings.archived,
-        }),
+        settings: Some(member_settings(&line.settings)),
     });
     match &line.last {
         Some(entry) => encode(&with_entry(entry, what)),
         None => encode(&bare(what)),
+    }
+}
+
+/// A member's settings for a conversation.
+fn member_settings(settings: &MemberSettings) -> wire::MemberSettings {
+    wire::MemberSettings {
+        silenced_until_ms: settings.silenced_until_ms,
+        pinned_ms: settings.pinned_ms,
+        archived: settings.archived,
+    }
+}
+
+/// Such settings from the wire; without any, those of a conversation that nobody touched.
+pub(crate) fn read_member_settings(settings: Option<wire::MemberSettings>) -> MemberSettings {
+    let settings = settings.unwrap_or_default();
+    MemberSettings {
+        silenced_until_ms: settings.silenced_until_ms,
+        pinned_ms: settings.pinned_ms,
+        archived: settings.archived,
     }
 }
 
@@ -302,19 +345,6 @@ fn group_of(id: ConversationId, group: &GroupSummary) -> wire::Group {
         members: group.members,
         role: group.role.number().into(),
         ..wire::Group::default()
-    }
-}
-
-/// A group's profile.
-pub(crate) fn profile(profile: &GroupProfile) -> wire::GroupProfile {
-    wire::GroupProfile {
-        name: profile.name.clone(),
-        avatar: profile.avatar.clone(),
-        joins: profile.joins.number().into(),
-        members_invite: profile.members_invite,
-        whole_history: profile.whole_history,
-        muted: profile.muted,
-        created_ms: profile.created_ms,
     }
 }
 

@@ -7,6 +7,7 @@
 mod json;
 mod vectors {
     pub(super) mod bodies;
+    pub(super) mod events;
     pub(super) mod frames;
     pub(super) mod ids;
     pub(super) mod requests;
@@ -19,6 +20,7 @@ use serde_json::{Value, json};
 fn main() -> Result<()> {
     write("frames.json", &vectors::frames::all()?)?;
     write("bodies.json", &vectors::bodies::all()?)?;
+    write("events.json", &vectors::events::all()?)?;
     write("ids.json", &vectors::ids::all())?;
     write("codes.json", &codes())
 }

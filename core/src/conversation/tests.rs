@@ -5,7 +5,12 @@ use uuid::Uuid;
 
 use super::*;
 use crate::entry::{Changes, Placed};
-use crate::store::ConversationKind;
+use crate::store::{Append, ConversationKind};
+
+#[path = "tests/admission.rs"]
+mod admission;
+#[path = "tests/membership.rs"]
+mod membership;
 
 const ALICE: UserId = UserId([1; 16]);
 const BOB: UserId = UserId([2; 16]);
@@ -14,6 +19,25 @@ const NOW: u64 = 1_800_000_000_000;
 
 fn id_at(time_ms: u64, n: u64) -> ClientMessageId {
     Uuid::from_u64_pair((time_ms << 16) | 0x7000, (0b10 << 62) | n).into()
+}
+
+const RULES: SendRules =
+    SendRules { strangers_max: 1_000, edit_window_ms: 1_000, recall_window_ms: 2_000 };
+
+fn text(sender: UserId) -> Append {
+    Append {
+        conversation: ConversationId::of_pair(ALICE, BOB),
+        admitted_by: None,
+        sender,
+        id: id_at(NOW, 1),
+        kind: EntryKind::Text,
+        encoding: 0,
+        body: Bytes::new(),
+        digest: ContentDigest([1; 32]),
+        target: None,
+        revision: None,
+        mentions: Vec::new(),
+    }
 }
 
 fn member(user: UserId, blocks: bool) -> Member {
@@ -66,9 +90,9 @@ fn seqs(ready: &[Ready<u32>]) -> Vec<u64> {
 #[test]
 fn members_may_send_and_nobody_else() {
     let c = conversation(0);
-    assert_eq!(c.admit(ALICE, id_at(NOW, 1), NOW), Ok(RightsVersion(1)));
-    assert_eq!(c.admit(EVE, id_at(NOW, 1), NOW), Err(Rejection::NotFound));
-    assert!(c.visible_to(EVE).is_err());
+    assert_eq!(c.admit(&text(ALICE), &RULES, NOW), Ok(RightsVersion(1)));
+    assert_eq!(c.admit(&text(EVE), &RULES, NOW), Err(Rejection::NotFound));
+    assert!(c.view(EVE, Seq(1)).is_err());
 }
 
 #[test]
@@ -89,8 +113,8 @@ fn a_cursor_is_up_to_date_only_on_the_very_last_entry() {
 fn a_block_silences_both_sides() {
     let mut c = conversation(0);
     c.members = vec![member(ALICE, false), member(BOB, true)];
-    assert_eq!(c.admit(ALICE, id_at(NOW, 1), NOW), Err(Rejection::Blocked));
-    assert_eq!(c.admit(BOB, id_at(NOW, 1), NOW), Err(Rejection::Blocked));
+    assert_eq!(c.admit(&text(ALICE), &RULES, NOW), Err(Rejection::Blocked));
+    assert_eq!(c.admit(&text(BOB), &RULES, NOW), Err(Rejection::Blocked));
 }
 
 #[test]
@@ -195,8 +219,12 @@ fn one_sees_only_ones_own_interval() {
     assert_eq!(c.readers(Seq(3)).collect::<Vec<_>>(), [BOB]);
     assert_eq!(c.readers(Seq(5)).collect::<Vec<_>>(), [ALICE, BOB]);
     assert_eq!(c.readers(Seq(7)).collect::<Vec<_>>(), [ALICE]);
-    assert_eq!(c.visible_to(ALICE), Ok((Seq(4), None)));
-    assert_eq!(c.peer_of(ALICE), None);
+    assert_eq!(c.leavers(Seq(6)).collect::<Vec<_>>(), [BOB]);
+    assert_eq!(c.view(ALICE, Seq(1)), Ok(View::Gap(Seq(3))));
+    assert_eq!(c.view(ALICE, Seq(4)), Ok(View::Shown(None)));
+    assert_eq!(c.view(BOB, Seq(2)), Ok(View::Shown(Some(Seq(6)))));
+    assert_eq!(c.view(BOB, Seq(7)), Ok(View::Over));
+    assert_eq!((c.last_seen_by(ALICE), c.last_seen_by(BOB)), (Ok(None), Ok(Some(Seq(6)))));
 }
 
 proptest! {

@@ -296,8 +296,6 @@ fn request_frames() -> Vec<Sample> {
                 newest: true,
             }),
         ),
-        ("SetBlock", What::SetBlock(wire::SetBlock { user: bytes(&BOB), blocks: true })),
-        ("SetBlock, lifted", What::SetBlock(wire::SetBlock { user: bytes(&BOB), blocks: false })),
         ("FetchDictionary", What::FetchDictionary(wire::FetchDictionary { version: 4 })),
         ("Done", What::Done(wire::Done::default())),
         ("Done of a page", What::Done(wire::Done { next_page: bytes(&[7; 24]), head: 42 })),

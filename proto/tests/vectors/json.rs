@@ -193,7 +193,6 @@ messages! {
         conversation, peer, unread, own, peer_receipt, last_activity_ms, group, mentions, settings
     }
     ReadHistory { conversation, from, to, limit, newest }
-    SetBlock { user, blocks }
     FetchDictionary { version }
     Dictionary {}
     Done { next_page, head }
@@ -232,6 +231,20 @@ messages! {
     ReadBy { conversation, seq }
     Contact { user, friendship, follows, is_followed, blocks, remark, text, changed_ms }
     ListContacts { page, limit }
+    GroupMade { profile, users }
+    ProfileChanged { profile }
+    MembersAdded { users }
+    MembersLeft { users }
+    RoleChanged { user, role }
+    MemberMuted { user, until_ms }
+    ContactChanged { contact }
+    AccountChanged { nickname, avatar, privacy }
+    SettingChanged { key, value, removed }
+    DeviceAdded { device, label }
+    DevicesRevoked { device }
+    ConversationSet { conversation, settings }
+    EntriesHidden { conversation, seqs }
+    JoinAsked { conversation, user, text, closed }
 }
 
 /// Messages with one of several fields, which is written whatever its value is.
@@ -279,6 +292,24 @@ choices! {
     ChangeAccount in change_account {} {
         Person = person, Privacy = privacy, Set = set, Unset = unset
     }
+    Event in event {} {
+        GroupMade = group_made, ProfileChanged = profile_changed, MembersAdded = members_added,
+        MembersLeft = members_left, RoleChanged = role_changed, MemberMuted = member_muted,
+        ContactChanged = contact_changed, AccountChanged = account_changed,
+        SettingChanged = setting_changed, DeviceAdded = device_added,
+        DevicesRevoked = devices_revoked, ConversationSet = conversation_set,
+        EntriesHidden = entries_hidden, JoinAsked = join_asked
+    }
+}
+
+/// An event as JSON.
+pub(crate) fn event_to_json(event: &wire::Event) -> Value {
+    event.to_json()
+}
+
+/// The event that JSON describes.
+pub(crate) fn event_from_json(value: &Value) -> Result<wire::Event> {
+    Message::from_json(value)
 }
 
 macro_rules! frame {
@@ -322,7 +353,7 @@ frame! {
         Register = register, Registered = registered, Login = login, Token = token,
         FindUsers = find_users, UserFound = user_found,
         ListConversations = list_conversations, Summary = summary, ReadHistory = read_history,
-        SetBlock = set_block, FetchDictionary = fetch_dictionary, Dictionary = dictionary,
+        FetchDictionary = fetch_dictionary, Dictionary = dictionary,
         CreateGroup = create_group, GetGroup = get_group, Group = group,
         ChangeGroup = change_group, JoinGroup = join_group, MakeLink = make_link,
         RevokeLink = revoke_link, ListLinks = list_links, Link = link,

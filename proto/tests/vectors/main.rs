@@ -10,7 +10,8 @@ use json::{hex, unhex};
 use petrel_proto::code::{Action, Code};
 use petrel_proto::compression::{self, BodyEncoding, DICTIONARIES, DecodeError};
 use petrel_proto::frame::{self, FrameError, FrameReader};
-use petrel_proto::wire::Frame;
+use petrel_proto::wire::{Event, Frame};
+use prost::Message as _;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -66,6 +67,19 @@ fn every_frame_is_encoded_and_decoded_as_its_vector_says() -> Result<()> {
             frames(unhex(encoded)?, number(vector, "max")?).with_context(|| name.to_owned())?;
         ensure!(got == [expected], "{name}: decoded as {got:?}");
         ensure!(json::to_json(&got[0]) == vector["frame"], "{name}: its JSON is another");
+    }
+    Ok(())
+}
+
+#[test]
+fn every_event_is_encoded_and_decoded_as_its_vector_says() -> Result<()> {
+    for vector in list(&read("events.json")?, "events")? {
+        let expected = json::event_from_json(&vector["event"])?;
+        let encoded = text(vector, "hex")?;
+        ensure!(hex(&expected.encode_to_vec()) == encoded, "{vector}: encoded otherwise");
+        let got = Event::decode(Bytes::from(unhex(encoded)?))?;
+        ensure!(got == expected, "{vector}: decoded as {got:?}");
+        ensure!(json::event_to_json(&got) == vector["event"], "{vector}: its JSON is another");
     }
     Ok(())
 }

@@ -179,6 +179,8 @@ impl Watcher {
     fn note(&self, _seen: &Seen, event: &Event) {
         let session = self.session;
         match event {
+            // A user's own log: the service writes it, and no send is to be found in it.
+            Event::Entry(entry) if entry.kind >= OWN_LOG_KIND_MIN => {}
             Event::Entry(entry) => self.put(delivered(session, entry, Way::Live)),
             Event::Preview(preview) => self.put(What::Preview {
                 session,
@@ -474,6 +476,9 @@ impl Drop for Person {
 fn fingerprint<E>(body: &Result<Bytes, E>) -> Body {
     body.as_ref().map_or(Body(0), |body| Body::of(body))
 }
+
+/// The first kind of the entries of own logs.
+const OWN_LOG_KIND_MIN: u16 = 64;
 
 fn delivered(session: u64, entry: &Entry, way: Way) -> What {
     What::Deliver {
