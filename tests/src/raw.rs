@@ -360,6 +360,13 @@ pub fn send(number: u64, id: [u8; 16], body: &[u8]) -> Frame {
     }
 }
 
+/// A request that blocks a user, or lifts the block.
+#[must_use]
+pub fn block(user: Bytes, blocks: bool) -> What {
+    let what = Some(wire::change_contact::What::Block(blocks));
+    What::ChangeContact(wire::ChangeContact { user, what })
+}
+
 /// A UUIDv7 of this time.
 #[must_use]
 pub fn message_id(time_ms: u64) -> [u8; 16] {

@@ -59,6 +59,9 @@ pub(super) async fn login(gateway: &Gateway, login: &wire::Login) -> Result<Vec<
     // Both sides are hashes of random secrets: how long comparing takes tells nothing of use.
     let hash: [u8; 32] = Sha256::digest(&login.device_secret).into();
     let record = found.filter(|r| r.secret_hash == hash).ok_or(Rejection::WrongSecret)?;
+    if record.revoked {
+        return Err(Rejection::Revoked);
+    }
     let (token, expires_ms) =
         gateway.tokens.issue(record.user.id, record.device, clock::unix_ms())?;
     Ok(vec![encode(&bare(What::Token(wire::Token { token, expires_ms })))])

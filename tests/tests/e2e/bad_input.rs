@@ -275,8 +275,11 @@ async fn fields_are_taken_within_their_ranges_exactly(stage: Stage) -> Result<()
             }),
             Some((Code::Invalid, "page")),
         ),
-        (block(Bytes::from_static(&[3; 16])), Some((Code::NotFound, ""))),
-        (block(Bytes::copy_from_slice(&witness.alice.user.0)), Some((Code::Invalid, "user"))),
+        (raw::block(Bytes::from_static(&[3; 16]), true), Some((Code::NotFound, ""))),
+        (
+            raw::block(Bytes::copy_from_slice(&witness.alice.user.0), true),
+            Some((Code::Invalid, "user")),
+        ),
         (
             What::FetchDictionary(wire::FetchDictionary { version: 9_999 }),
             Some((Code::Invalid, "version")),
@@ -538,9 +541,4 @@ async fn the_wrong_protocol_and_silence_end_the_connection(stage: Stage) -> Resu
     }
     assert_eq!(greedy.closed_with().await?, Code::SignInTimeout);
     witness.is_well().await
-}
-
-fn block(user: Bytes) -> What {
-    let what = Some(wire::change_contact::What::Block(true));
-    What::ChangeContact(wire::ChangeContact { user, what })
 }

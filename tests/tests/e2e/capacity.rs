@@ -139,7 +139,7 @@ async fn a_request_too_many_at_once_is_refused_while_the_store_stands_still(
     for n in 1..=9 {
         let mut stream = raw.open().await?;
         let user = people[1].user.0.to_vec().into();
-        let request = What::SetBlock(wire::SetBlock { user, blocks: true });
+        let request = raw::block(user, true);
         stream.write(petrel_proto::frame::bare(request)).await?;
         stream.send.finish()?;
         waiting.push((n, stream));

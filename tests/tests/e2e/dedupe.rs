@@ -79,7 +79,7 @@ async fn what_was_refused_for_good_is_not_stored_by_an_older_copy_that_comes_lat
     let (blocker, _c3) = Raw::sign_in(&gateway, &bob).await?;
     let block = |blocks| {
         let user = Bytes::copy_from_slice(&alice.user.0);
-        blocker.ask(What::SetBlock(wire::SetBlock { user, blocks }))
+        blocker.ask(raw::block(user, blocks))
     };
     let id = raw::message_id(raw::now_ms());
     let mut again = raw::send(1, id, b"once");

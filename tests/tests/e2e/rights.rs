@@ -315,7 +315,7 @@ async fn nothing_is_done_for_who_is_not_signed_in(stage: Stage) -> Result<()> {
         assert_eq!(code_of(&alice, what.clone()).await?, Code::Reauthenticate, "{what:?}");
     }
     // A connection without a session gets no answer; the session that comes then goes on.
-    let unknown = Raw::dial(&gateway, &petrel_tests::raw::RawOptions::default()).await?;
+    let unknown = Raw::dial(&gateway, &raw::RawOptions::default()).await?;
     let mut asked = Vec::new();
     for what in all_requests().into_iter().take(4) {
         let mut stream = unknown.open().await?;
