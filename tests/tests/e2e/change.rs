@@ -12,6 +12,8 @@ use petrel_tests::raw::{self, RawStream};
 use crate::somebody::{Somebody, change, named, next_entry};
 
 on_both_stores!(
+    what_was_changed_is_read_as_it_is_now_and_told_as_it_happens,
+    of_conflicting_edits_one_is_stored,
     who_may_change_what_and_until_when,
     changes_that_make_no_sense_are_refused,
     members_hide_and_sort_for_themselves,
@@ -20,6 +22,7 @@ on_both_stores!(
 const EDIT: u32 = 32;
 const RECALL: u32 = 33;
 const REACT: u32 = 34;
+const UNREACT: u32 = 35;
 
 fn edit(number: u64, target: u64, revision: u32, body: &str) -> Frame {
     let what = Some(What::Send(wire::Send { revision, ..wire::Send::default() }));
@@ -63,6 +66,66 @@ async fn read(who: &Somebody, conversation: &Bytes, seq: u64) -> Result<(Frame, 
     bail!("no entry {seq}")
 }
 
+async fn what_was_changed_is_read_as_it_is_now_and_told_as_it_happens(stage: Stage) -> Result<()> {
+    let Pair { _gateway, alice, mut of_alice, bob, mut of_bob, id, .. } =
+        Pair::new(&stage, &[]).await?;
+    say(&mut of_alice, 1, "helo").await?;
+    let reply = Frame { target: 1, ..raw::send(1, raw::message_id(raw::now_ms()), b"what?") };
+    of_bob.write(Frame { mentions: vec![alice.id()], ..reply }).await?;
+    assert_eq!(next_entry(&mut of_alice).await?.0.target, 1);
+
+    of_alice.write(edit(2, 1, 0, "hello")).await?;
+    assert_eq!(of_alice.ack().await?, 3);
+    of_bob.ack().await?;
+    let mut pushes = of_bob;
+    let told = next_entry(&mut pushes).await?.0;
+    assert_eq!((told.entry_kind, told.target, told.body.as_ref()), (EDIT, 1, &b"hello"[..]));
+    let (now, push) = read(&bob, &id, 1).await?;
+    assert_eq!((now.body.as_ref(), push.revision, push.changed), (&b"hello"[..], 1, 3));
+
+    of_alice.write(change(3, REACT, 2, "👍".as_bytes())).await?;
+    of_alice.ack().await?;
+    pushes.write(change(2, REACT, 2, "👍".as_bytes())).await?;
+    pushes.ack().await?;
+    pushes.write(change(3, REACT, 2, "🎉".as_bytes())).await?;
+    pushes.ack().await?;
+    let (_, push) = read(&alice, &id, 2).await?;
+    let said: Vec<_> = push.reactions.iter().map(|r| (r.emoji.as_str(), r.count, r.own)).collect();
+    assert_eq!(said, [("👍", 2, true), ("🎉", 1, false)]);
+    pushes.write(change(4, UNREACT, 2, "👍".as_bytes())).await?;
+    pushes.ack().await?;
+    let (_, push) = read(&bob, &id, 2).await?;
+    assert!(push.reactions.iter().all(|r| (r.count, r.own) == (1, r.emoji == "🎉")), "{push:?}");
+
+    of_alice.write(change(4, RECALL, 1, b"")).await?;
+    of_alice.ack().await?;
+    let (now, push) = read(&bob, &id, 1).await?;
+    assert_eq!((now.body.len(), push.recalled, push.revision), (0, true, 2));
+    assert_eq!(read(&bob, &id, 3).await?.0.body.len(), 0, "nor is the edit's text kept");
+    let (mut again, attach) = bob.raw.attach(crate::somebody::from_nothing(&id)).await?;
+    assert_eq!((attach.count, next_entry(&mut again).await?.0.body.len()), (2, 0));
+    Ok(())
+}
+
+async fn of_conflicting_edits_one_is_stored(stage: Stage) -> Result<()> {
+    let Pair { _gateway: gateway, alice, mut of_alice, id, .. } = Pair::new(&stage, &[]).await?;
+    say(&mut of_alice, 1, "one").await?;
+    let again = Somebody::signed_in(&gateway, alice.identity.clone()).await?;
+    let mut of_other = again.open(&id).await?;
+    for revision in 0..5u32 {
+        let number = u64::from(revision);
+        of_alice.write(edit(number + 2, 1, revision, "from the first device")).await?;
+        of_other.write(edit(number + 1, 1, revision, "from the second device")).await?;
+        let answers = [of_alice.answer().await?, of_other.answer().await?];
+        let stored = answers.iter().filter(|answer| answer.is_ok()).count();
+        assert_eq!(stored, 1, "{answers:?}");
+        let refused = answers.into_iter().find_map(Result::err).map(|refused| refused.code);
+        assert_eq!(refused, Some(Code::Conflict));
+        assert_eq!(read(&alice, &id, 1).await?.1.revision, revision + 1);
+    }
+    Ok(())
+}
+
 async fn who_may_change_what_and_until_when(stage: Stage) -> Result<()> {
     let settings = ["message.edit_window=0ms"];
     let Pair { _gateway: gateway, alice, mut of_alice, bob, mut of_bob, .. } =
@@ -95,7 +158,9 @@ async fn who_may_change_what_and_until_when(stage: Stage) -> Result<()> {
     assert_eq!(of_bob.refusal().await?.code, Code::Forbidden);
     of_bob.write(change(2, RECALL, seq, b"")).await?;
     of_bob.ack().await?;
-    of_carol.write(change(2, REACT, 1, "👍".as_bytes())).await?;
+    of_carol.write(change(2, REACT, seq, "😢".as_bytes())).await?;
+    assert_eq!(of_carol.refusal().await?.code, Code::Conflict, "it is gone");
+    of_carol.write(change(3, REACT, 1, "👍".as_bytes())).await?;
     let refused = of_carol.refusal().await?;
     assert_eq!((refused.code, refused.text.as_str()), (Code::Invalid, "target: no such message"));
     // What was before one's time cannot be changed either.
