@@ -70,7 +70,7 @@ mod tests {
         let body = vec![1u8; 150];
         let send = wire::Frame {
             number: 200,
-            id: id.clone().into(),
+            id: id.into(),
             entry_kind: 1,
             encoding: 17,
             body: body.clone().into(),
