@@ -68,6 +68,11 @@ id!(
     /// the entry that the message becomes.
     ClientMessageId
 );
+id!(
+    /// One run of a gateway: made at its start (UUIDv7), so that what an earlier run left behind is
+    /// never taken for this one's.
+    NodeId
+);
 
 impl ConversationId {
     /// The conversation of two people: the first 16 bytes of SHA-256 over

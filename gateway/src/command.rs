@@ -1,15 +1,18 @@
 //! The command line.
 
 mod chat;
+mod config;
 mod dictionary;
+mod doctor;
 mod health;
 mod serve;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
-use petrel_gateway::config::Config;
+use petrel_gateway::config::Loaded;
 
 /// Instant messaging over QUIC: a gateway, and what belongs to it.
 #[derive(Debug, Parser)]
@@ -43,6 +46,11 @@ enum Command {
     Dictionary(dictionary::Dictionary),
     /// Says whether the gateway of this machine is ready (exit status 0) or not (1).
     Health(health::Options),
+    /// Checks and shows settings.
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Looks whether a gateway with these settings would run well here; exits with 1 if not.
+    Doctor(doctor::Options),
     /// Works on the store directly.
     #[command(subcommand)]
     Admin(Admin),
@@ -65,22 +73,23 @@ enum Admin {
 }
 
 /// Does what the arguments say.
-pub(crate) fn run(arguments: Arguments) -> Result<()> {
+pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     let Settings { config, set } = arguments.settings;
-    let load = || {
-        Config::load(config.as_deref(), std::env::vars(), &set)
-            .context("the configuration is refused")
-    };
+    let layers = || Loaded::load(config.as_deref(), std::env::vars(), &set);
+    let load = || layers().map(|loaded| loaded.config).context("the configuration is refused");
     match arguments.command {
         None | Some(Command::Serve) => serve::run(load()?),
         Some(Command::Chat(options)) => chat::run(&options, &load()?),
         Some(Command::Dictionary(options)) => dictionary::run(&options),
         Some(Command::Health(options)) => health::run(&options, &load()?),
+        Some(Command::Config(command)) => return config::run(&command, layers),
+        Some(Command::Doctor(options)) => return doctor::run(&options, layers()),
         Some(Command::Admin(Admin::Seed { users, prefix, out })) => {
             let config = load()?;
             runtime(0)?.block_on(petrel_gateway::seed::seed(&config, users, &prefix, &out))
         }
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn runtime(threads: usize) -> Result<tokio::runtime::Runtime> {

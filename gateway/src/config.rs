@@ -3,15 +3,23 @@
 //!
 //! Order of precedence: default, file (`--config`), environment
 //! (`PETREL__SECTION__KEY`), flags (`--set section.key=value`).
+//!
+//! The tables below are the only place where a setting is written down: the example file
+//! (deploy/petrel.example.toml) and docs/configuration.md are made from them.
 
+mod layer;
+pub mod render;
+mod setting;
 mod value;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use petrel_core::limits;
-use serde::Deserialize;
 
+pub use layer::{Loaded, Origin, Problem};
+pub use setting::{Section, Setting, SettingType};
+use setting::{configuration, section};
 pub use value::{Bounded, ByteSize, Secret, Span};
 
 /// Why the configuration is refused.
@@ -25,294 +33,196 @@ pub enum ConfigError {
         /// Why.
         source: std::io::Error,
     },
-    /// A key is unknown or a value is not allowed; the text says where and what is allowed.
-    #[error("{place}: {problem}")]
-    Refused {
-        /// The file, variable or flag.
-        place: String,
-        /// What is wrong, with the line in a file, the key and the range.
-        problem: String,
-    },
+    /// Keys are unknown or values are not allowed.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Refused(Vec<Problem>),
 }
 
-/// All settings.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Config {
-    /// Where keys, the certificate and the embedded store are kept. Default `./petrel-data`.
-    pub data_dir: DataDir,
+configuration! {
+    /// All settings.
+    pub struct Config {
+        /// Directory of keys, the development certificate and the embedded store; made at the first
+        /// start.
+        pub data_dir: PathBuf = PathBuf::from("petrel-data"),
+        sections:
+        /// QUIC.
+        pub gateway: Gateway,
+        /// Certificate of one's own.
+        pub tls: Tls,
+        /// The admin HTTP port.
+        pub admin: Admin,
+        /// Where messages are kept.
+        pub storage: Storage,
+        /// The mirror of who is signed in where.
+        pub redis: Redis,
+        /// A message's way.
+        pub message: Message,
+        /// Groups.
+        pub group: Group,
+        /// Tokens.
+        pub auth: Auth,
+        /// Log output.
+        pub log: Log,
+    }
+}
+
+const fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}
+
+section! {
     /// QUIC.
-    pub gateway: Gateway,
-    /// Certificate of one's own.
-    pub tls: Tls,
+    pub struct Gateway {
+        /// UDP address. Beyond loopback a certificate of one's own is required (`tls.certificate`).
+        pub listen: SocketAddr = loopback(4433),
+        /// Connections at once, at the most.
+        pub connections_max: Bounded<1, 1_000_000> = Bounded(25_000),
+        /// Memory that all connections' windows and queues may take together when
+        /// filled by hostile peers; `connections_max` times one connection's cap
+        /// has to fit.
+        pub memory_budget: ByteSize<{ 16 << 20 }, { 1 << 40 }> = ByteSize(16 << 30),
+        /// A connection that is silent for so long is ended.
+        pub idle_timeout: Span<5_000, 600_000> = Span(120_000),
+        /// From the first packet to the end of the TLS handshake, at the most.
+        pub handshake_timeout: Span<500, 60_000> = Span(5_000),
+        /// From the end of the handshake to Hello, at the most.
+        pub sign_in_timeout: Span<500, 60_000> = Span(10_000),
+        /// Bytes that a session's unread frames may take.
+        pub send_queue: ByteSize<{ 64 << 10 }, { 64 << 20 }> = ByteSize(192 << 10),
+        /// Conversation streams that one client may have open at once.
+        pub streams_max: Bounded<4, 1_024> = Bounded(64),
+        /// A conversation stream on which nothing moved for so long is finished.
+        pub stream_idle: Span<1_000, 3_600_000> = Span(60_000),
+        /// New connections per second and source address (an IPv4 address, an IPv6 /56).
+        pub connects_per_s: Bounded<1, 1_000_000> = Bounded(5_000),
+        /// New connections at once per source address.
+        pub connects_burst: Bounded<1, 1_000_000> = Bounded(10_000),
+        /// TLS sessions kept for resumption (two per client).
+        pub tls_sessions: Bounded<0, 10_000_000> = Bounded(50_000),
+        /// Worker threads of the runtime; 0: one per core.
+        pub threads: Bounded<0, 1_024> = Bounded(0),
+        /// How long a graceful stop may take.
+        pub drain_timeout: Span<100, 600_000> = Span(10_000),
+    }
+}
+
+section! {
+    /// A certificate of one's own; both or neither. Without it a self-signed one for
+    /// development is made in the data directory.
+    pub struct Tls {
+        /// PEM file with the chain, leaf first. Looked at again every few seconds; a
+        /// changed one is used for new connections.
+        pub certificate: Option<PathBuf> = None => "/etc/petrel/fullchain.pem",
+        /// PEM file with the private key.
+        pub key: Option<PathBuf> = None => "/etc/petrel/key.pem",
+    }
+}
+
+section! {
     /// The admin HTTP port.
-    pub admin: Admin,
+    pub struct Admin {
+        /// TCP address of the admin port; loopback only.
+        pub listen: SocketAddr = loopback(4480),
+        /// A second TCP address, for `/livez`, `/readyz` and `/metrics` alone, which a monitoring
+        /// system on another machine or in another container can reach. They have no log-in: give
+        /// it an address of a private network.
+        pub metrics_listen: Option<SocketAddr> = None => "10.0.0.5:4481",
+    }
+}
+
+section! {
     /// Where messages are kept.
-    pub storage: Storage,
+    pub struct Storage {
+        /// `sqlite:PATH` or `postgres://...`. Default: `petrel.db` in the data directory.
+        pub url: Option<Secret> = None => "postgres://petrel@db.example/petrel",
+        /// Messages (of up to 1 KiB; larger ones count as several) that may wait for storage.
+        pub channel_messages: Bounded<1, 16_777_216> = Bounded(limits::CHANNEL_MESSAGES_DEFAULT as u64),
+        /// How long a sender waits for room in the channel before Overloaded.
+        pub channel_wait: Span<0, 60_000> = Span(2_000),
+    }
+}
+
+section! {
+    /// The mirror of who is signed in where, in Redis. It is soft state: chat does not wait for it, and
+    /// it is made again from memory whenever Redis lost it.
+    pub struct Redis {
+        /// `redis://[USER:PASSWORD@]HOST:PORT/DATABASE`, `rediss://` for TLS. Without it there is no mirror.
+        pub url: Option<Secret> = None => "redis://:password@127.0.0.1:6379/0",
+        /// A gateway that is silent for so long counts as dead: all its entries are void.
+        pub lease: Span<1_000, 300_000> = Span(15_000),
+    }
+}
+
+section! {
     /// A message's way.
-    pub message: Message,
+    pub struct Message {
+        /// Previews are sent once the commit under way is older than this; 0: always.
+        pub preview_after: Span<0, 60_000> = Span(50),
+        /// A compression dictionary of one's own, made by `petrel dictionary train`, for bodies that
+        /// come plain. Default: none, and the shipped one that suits a body.
+        pub dictionary: Option<PathBuf> = None => "/etc/petrel/own-100.dict",
+        /// Earlier dictionaries of one's own: stored messages need them for ever. At most 32 files.
+        pub dictionaries_kept: Vec<PathBuf> = Vec::new(),
+        /// Sends per second of one session, in the long run.
+        pub sends_per_s: Bounded<1, 1_000_000> = Bounded(500),
+        /// Sends at once of one session.
+        pub sends_burst: Bounded<1, 1_000_000> = Bounded(2_000),
+        /// Requests per second of one session, in the long run.
+        pub requests_per_s: Bounded<1, 1_000_000> = Bounded(50),
+        /// Requests at once of one session.
+        pub requests_burst: Bounded<1, 1_000_000> = Bounded(200),
+        /// Receipts are written and passed on once in this time.
+        pub receipts_interval: Span<10, 60_000> = Span(300),
+        /// Conversations kept in memory, at the most.
+        pub conversations_cached_max: Bounded<16, 10_000_000> = Bounded(100_000),
+        /// A conversation that nobody used for so long leaves memory.
+        pub conversation_idle: Span<1_000, 86_400_000> = Span(300_000),
+        /// For how long an author may edit a message.
+        pub edit_window: Span<0, 31_536_000_000> = Span(limits::CHANGE_WINDOW_MS_DEFAULT),
+        /// For how long a message may be recalled.
+        pub recall_window: Span<0, 31_536_000_000> = Span(limits::CHANGE_WINDOW_MS_DEFAULT),
+        /// Messages to somebody who is no contact and has never answered, at the most.
+        pub stranger_messages_max: Bounded<0, 1_000_000_000> = Bounded(limits::STRANGER_MESSAGES_DEFAULT),
+    }
+}
+
+section! {
     /// Groups.
-    pub group: Group,
+    pub struct Group {
+        /// Members of one group, at the most.
+        pub members_max: Bounded<2, 1_000_000> = Bounded(limits::GROUP_MEMBERS_DEFAULT),
+        /// Groups that one user is a member of, at the most.
+        pub per_user_max: Bounded<1, 1_000_000> = Bounded(limits::GROUPS_OF_USER_DEFAULT),
+    }
+}
+
+section! {
     /// Tokens.
-    pub auth: Auth,
+    pub struct Auth {
+        /// How long a token is good for.
+        pub token_life: Span<2_000, 86_400_000> = Span(15 * 60 * 1000),
+        /// Names this service in its tokens; gateways of one service share it and the key.
+        pub audience: String = "petrel".to_owned(),
+        /// PEM file with the Ed25519 key that signs tokens. Default: made in the data directory.
+        pub key: Option<PathBuf> = None => "/etc/petrel/token.key",
+        /// Registrations per second and source address.
+        pub registrations_per_s: Bounded<1, 1_000_000> = Bounded(20),
+        /// Registrations at once and source address.
+        pub registrations_burst: Bounded<1, 1_000_000> = Bounded(1_000),
+        /// Log-ins (a device's secret for a token) per second and source address.
+        pub logins_per_s: Bounded<1, 1_000_000> = Bounded(2_000),
+        /// Log-ins at once and source address.
+        pub logins_burst: Bounded<1, 1_000_000> = Bounded(20_000),
+    }
+}
+
+section! {
     /// Log output.
-    pub log: Log,
-}
-
-/// `./petrel-data` unless set.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(transparent)]
-pub struct DataDir(pub PathBuf);
-
-impl Default for DataDir {
-    fn default() -> Self {
-        Self(PathBuf::from("petrel-data"))
-    }
-}
-
-/// QUIC.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Gateway {
-    /// UDP address. Beyond loopback a certificate of one's own is required (`tls.certificate`).
-    pub listen: SocketAddr,
-    /// Connections at once, at the most.
-    pub connections_max: Bounded<1, 1_000_000>,
-    /// Memory that all connections' windows and queues may take together when
-    /// filled by hostile peers; `connections_max` times one connection's cap
-    /// has to fit.
-    pub memory_budget: ByteSize<{ 16 << 20 }, { 1 << 40 }>,
-    /// A connection that is silent for so long is ended.
-    pub idle_timeout: Span<5_000, 600_000>,
-    /// From the first packet to the end of the TLS handshake, at the most.
-    pub handshake_timeout: Span<500, 60_000>,
-    /// From the end of the handshake to Hello, at the most.
-    pub sign_in_timeout: Span<500, 60_000>,
-    /// Bytes that a session's unread frames may take.
-    pub send_queue: ByteSize<{ 64 << 10 }, { 64 << 20 }>,
-    /// Conversation streams that one client may have open at once.
-    pub streams_max: Bounded<4, 1_024>,
-    /// A conversation stream on which nothing moved for so long is finished.
-    pub stream_idle: Span<1_000, 3_600_000>,
-    /// New connections per second and source address (an IPv4 address, an IPv6 /56).
-    pub connects_per_s: Bounded<1, 1_000_000>,
-    /// New connections at once per source address.
-    pub connects_burst: Bounded<1, 1_000_000>,
-    /// TLS sessions kept for resumption (two per client).
-    pub tls_sessions: Bounded<0, 10_000_000>,
-    /// Worker threads of the runtime; 0: one per core.
-    pub threads: Bounded<0, 1_024>,
-    /// How long a graceful stop may take.
-    pub drain_timeout: Span<100, 600_000>,
-}
-
-impl Default for Gateway {
-    fn default() -> Self {
-        Self {
-            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4433),
-            connections_max: Bounded(25_000),
-            memory_budget: ByteSize(16 << 30),
-            idle_timeout: Span(120_000),
-            handshake_timeout: Span(5_000),
-            sign_in_timeout: Span(10_000),
-            send_queue: ByteSize(192 << 10),
-            streams_max: Bounded(64),
-            stream_idle: Span(60_000),
-            connects_per_s: Bounded(5_000),
-            connects_burst: Bounded(10_000),
-            tls_sessions: Bounded(50_000),
-            threads: Bounded(0),
-            drain_timeout: Span(10_000),
-        }
-    }
-}
-
-/// A certificate of one's own; both or neither. Without it a self-signed one for
-/// development is made in the data directory.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Tls {
-    /// PEM file with the chain, leaf first. Looked at again every few seconds; a
-    /// changed one is used for new connections.
-    pub certificate: Option<PathBuf>,
-    /// PEM file with the private key.
-    pub key: Option<PathBuf>,
-}
-
-/// The admin HTTP port.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Admin {
-    /// TCP address of the admin port; loopback only.
-    pub listen: SocketAddr,
-    /// A second TCP address, for `/livez`, `/readyz` and `/metrics` alone, which a monitoring
-    /// system on another machine or in another container can reach. They have no log-in: give
-    /// it an address of a private network. Default: none.
-    pub metrics_listen: Option<SocketAddr>,
-}
-
-impl Default for Admin {
-    fn default() -> Self {
-        Self {
-            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4480),
-            metrics_listen: None,
-        }
-    }
-}
-
-/// Where messages are kept.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Storage {
-    /// `sqlite:PATH` or `postgres://...`. Default: `petrel.db` in the data directory.
-    pub url: Option<Secret>,
-    /// Messages (of up to 1 KiB; larger ones count as several) that may wait for storage.
-    pub channel_messages: ChannelMessages,
-    /// How long a sender waits for room in the channel before Overloaded.
-    pub channel_wait: ChannelWait,
-}
-
-/// 65,536 unless set.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(transparent)]
-pub struct ChannelMessages(pub Bounded<1, 16_777_216>);
-
-impl Default for ChannelMessages {
-    fn default() -> Self {
-        Self(Bounded(limits::CHANNEL_MESSAGES_DEFAULT as u64))
-    }
-}
-
-/// Two seconds unless set.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(transparent)]
-pub struct ChannelWait(pub Span<0, 60_000>);
-
-impl Default for ChannelWait {
-    fn default() -> Self {
-        Self(Span(2_000))
-    }
-}
-
-/// A message's way.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Message {
-    /// Previews are sent once the commit under way is older than this; 0: always.
-    pub preview_after: Span<0, 60_000>,
-    /// A compression dictionary of one's own, made by `petrel dictionary train`, for bodies that
-    /// come plain. Default: none, and the shipped one that suits a body.
-    pub dictionary: Option<PathBuf>,
-    /// Earlier dictionaries of one's own: stored messages need them for ever. At most 32 files.
-    pub dictionaries_kept: Vec<PathBuf>,
-    /// Sends per second of one session, in the long run.
-    pub sends_per_s: Bounded<1, 1_000_000>,
-    /// Sends at once of one session.
-    pub sends_burst: Bounded<1, 1_000_000>,
-    /// Requests per second of one session, in the long run.
-    pub requests_per_s: Bounded<1, 1_000_000>,
-    /// Requests at once of one session.
-    pub requests_burst: Bounded<1, 1_000_000>,
-    /// Receipts are written and passed on once in this time.
-    pub receipts_interval: Span<10, 60_000>,
-    /// Conversations kept in memory, at the most.
-    pub conversations_cached_max: Bounded<16, 10_000_000>,
-    /// A conversation that nobody used for so long leaves memory.
-    pub conversation_idle: Span<1_000, 86_400_000>,
-    /// For how long an author may edit a message.
-    pub edit_window: Span<0, 31_536_000_000>,
-    /// For how long a message may be recalled.
-    pub recall_window: Span<0, 31_536_000_000>,
-    /// Messages to somebody who is no contact and has never answered, at the most.
-    pub stranger_messages_max: Bounded<0, 1_000_000_000>,
-}
-
-impl Default for Message {
-    fn default() -> Self {
-        Self {
-            preview_after: Span(50),
-            dictionary: None,
-            dictionaries_kept: Vec::new(),
-            sends_per_s: Bounded(500),
-            sends_burst: Bounded(2_000),
-            requests_per_s: Bounded(50),
-            requests_burst: Bounded(200),
-            receipts_interval: Span(300),
-            conversations_cached_max: Bounded(100_000),
-            conversation_idle: Span(300_000),
-            edit_window: Span(limits::CHANGE_WINDOW_MS_DEFAULT),
-            recall_window: Span(limits::CHANGE_WINDOW_MS_DEFAULT),
-            stranger_messages_max: Bounded(limits::STRANGER_MESSAGES_DEFAULT),
-        }
-    }
-}
-
-/// Groups.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Group {
-    /// Members of one group, at the most.
-    pub members_max: Bounded<2, 1_000_000>,
-    /// Groups that one user is a member of, at the most.
-    pub per_user_max: Bounded<1, 1_000_000>,
-}
-
-impl Default for Group {
-    fn default() -> Self {
-        Self {
-            members_max: Bounded(limits::GROUP_MEMBERS_DEFAULT),
-            per_user_max: Bounded(limits::GROUPS_OF_USER_DEFAULT),
-        }
-    }
-}
-
-/// Tokens.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Auth {
-    /// How long a token is good for.
-    pub token_life: Span<2_000, 86_400_000>,
-    /// Names this service in its tokens; gateways of one service share it and the key.
-    pub audience: String,
-    /// PEM file with the Ed25519 key that signs tokens. Default: made in the data directory.
-    pub key: Option<PathBuf>,
-    /// Registrations per second and source address.
-    pub registrations_per_s: Bounded<1, 1_000_000>,
-    /// Registrations at once and source address.
-    pub registrations_burst: Bounded<1, 1_000_000>,
-    /// Log-ins (a device's secret for a token) per second and source address.
-    pub logins_per_s: Bounded<1, 1_000_000>,
-    /// Log-ins at once and source address.
-    pub logins_burst: Bounded<1, 1_000_000>,
-}
-
-impl Default for Auth {
-    fn default() -> Self {
-        Self {
-            token_life: Span(15 * 60 * 1000),
-            audience: "petrel".to_owned(),
-            key: None,
-            registrations_per_s: Bounded(20),
-            registrations_burst: Bounded(1_000),
-            logins_per_s: Bounded(2_000),
-            logins_burst: Bounded(20_000),
-        }
-    }
-}
-
-/// Log output.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Log {
-    /// A filter as of `tracing`: `info`, `petrel=debug,info`.
-    pub filter: String,
-    /// One JSON object a line instead of text.
-    pub json: bool,
-}
-
-impl Default for Log {
-    fn default() -> Self {
-        Self { filter: "info".to_owned(), json: false }
+    pub struct Log {
+        /// A filter as of `tracing`: `info`, `petrel=debug,info`.
+        pub filter: String = "info".to_owned(),
+        /// One JSON object a line instead of text.
+        pub json: bool = false,
     }
 }
 
@@ -320,67 +230,54 @@ impl Config {
     /// Reads all layers and checks the whole.
     ///
     /// # Errors
-    /// [`ConfigError`] with the place, the key and what is allowed.
+    /// [`ConfigError`] with every problem: its place, the key and what is allowed.
     pub fn load(
         file: Option<&Path>,
         environment: impl Iterator<Item = (String, String)>,
         flags: &[String],
     ) -> Result<Self, ConfigError> {
-        let mut table = toml::Table::new();
-        if let Some(path) = file {
-            let text = std::fs::read_to_string(path)
-                .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-            // The file is checked by itself first: its errors carry line and column.
-            let place = path.display().to_string();
-            value::check::<Self>(&place, &text)?;
-            table = text.parse().map_err(|e: toml::de::Error| value::refused(&place, &e))?;
-        }
-        let mut overrides = value::from_environment(environment);
-        overrides.extend(flags.iter().map(|flag| value::Override::flag(flag)));
-        for o in overrides {
-            o.apply::<Self>(&mut table)?;
-        }
-        let config: Self =
-            table.try_into().map_err(|e: toml::de::Error| value::refused("configuration", &e))?;
-        config.check()?;
-        Ok(config)
+        Loaded::load(file, environment, flags).map(|loaded| loaded.config)
     }
 
-    /// Checks what single values cannot tell.
-    fn check(&self) -> Result<(), ConfigError> {
-        let refuse = |key: &str, problem: String| {
-            Err(ConfigError::Refused { place: key.to_owned(), problem })
-        };
+    /// Checks what single values cannot tell: the key that is to blame, and what is wrong.
+    fn check(&self) -> Result<(), (&'static str, String)> {
         if self.tls.certificate.is_some() != self.tls.key.is_some() {
-            return refuse(
-                "tls.certificate and tls.key",
-                "set both (PEM files), or neither for a self-signed development certificate".into(),
-            );
+            let (set, missing) = match self.tls.key {
+                None => ("tls.certificate", "tls.key"),
+                Some(_) => ("tls.key", "tls.certificate"),
+            };
+            let what = "set both (PEM files), or neither for a self-signed development certificate";
+            return Err((set, format!("{missing} is missing; {what}")));
         }
         if !self.gateway.listen.ip().is_loopback() && self.tls.certificate.is_none() {
-            return refuse(
+            return Err((
                 "gateway.listen",
                 format!(
                     "{} is reachable from outside, and the development certificate is not for that; \
                      set tls.certificate and tls.key, or listen on 127.0.0.1",
                     self.gateway.listen
                 ),
-            );
+            ));
         }
         if !self.admin.listen.ip().is_loopback() {
-            return refuse(
+            return Err((
                 "admin.listen",
                 format!(
                     "{} is not a loopback address, and the admin port is for this machine alone; \
                      for a monitoring system elsewhere set admin.metrics_listen",
                     self.admin.listen
                 ),
-            );
+            ));
+        }
+        if let Some(url) = &self.redis.url
+            && let Err(problem) = petrel_storage::redis::check_url(url.expose())
+        {
+            return Err(("redis.url", problem));
         }
         let cap = self.connection_bytes_max();
         let needed = cap.saturating_mul(self.gateway.connections_max.0);
         if needed > self.gateway.memory_budget.0 {
-            return refuse(
+            return Err((
                 "gateway.connections_max",
                 format!(
                     "{} connections of up to {cap} bytes need {needed} bytes, more than gateway.memory_budget = {}; \
@@ -389,7 +286,7 @@ impl Config {
                     self.gateway.memory_budget.0,
                     self.gateway.memory_budget.0 / cap
                 ),
-            );
+            ));
         }
         Ok(())
     }
@@ -404,7 +301,7 @@ impl Config {
     pub fn storage_url(&self) -> String {
         match &self.storage.url {
             Some(url) => url.expose().to_owned(),
-            None => format!("sqlite:{}", self.data_dir.0.join("petrel.db").display()),
+            None => format!("sqlite:{}", self.data_dir.join("petrel.db").display()),
         }
     }
 }

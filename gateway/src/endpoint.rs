@@ -39,7 +39,7 @@ const INCOMING_MAX: usize = 4_096;
 const INCOMING_BUFFER: u64 = 64 * 1024;
 const INCOMING_BUFFER_TOTAL: u64 = 16 * 1024 * 1024;
 /// The kernel's buffers for the socket; it may give less.
-const SOCKET_BUFFER: usize = 8 * 1024 * 1024;
+pub(crate) const SOCKET_BUFFER: usize = 8 * 1024 * 1024;
 /// What is assumed before the first measurement, instead of 333 ms (RFC 9002 §6.2.2).
 const INITIAL_RTT: Duration = Duration::from_millis(100);
 
@@ -76,7 +76,7 @@ pub(crate) fn open(
     let listen = config.gateway.listen;
     let socket = socket(listen)
         .with_context(|| format!("gateway.listen: cannot use UDP address {listen}"))?;
-    let keys = keys::reset_keys(&config.data_dir.0, listen)?;
+    let keys = keys::reset_keys(&config.data_dir, listen)?;
     let mut endpoint = EndpointConfig::new(Arc::new(keys.resets));
     let ids = keys.ids;
     endpoint.cid_generator(move || Box::new(SignedIds::new(ids.clone())));

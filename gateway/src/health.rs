@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use petrel_core::store::Durability;
 use serde::Serialize;
 
+use crate::directory_mirror::MARKED_MAX;
 use crate::gateway::Gateway;
 use crate::{clock, metrics as our};
 
@@ -82,6 +83,12 @@ impl Health {
         gauge!("petrel_gateway_send_queue_bytes").set(as_gauge(queued));
         gauge!("petrel_gateway_send_queue_bytes_max")
             .set(gateway.config.gateway.send_queue.0 as f64);
+        if let Some(marks) = gateway.sessions.marks() {
+            let (dirty, lag) = marks.waiting();
+            gauge!("petrel_gateway_mirror_dirty_users").set(as_gauge(dirty));
+            gauge!("petrel_gateway_mirror_dirty_users_max").set(as_gauge(MARKED_MAX));
+            gauge!("petrel_gateway_mirror_lag_seconds").set(lag.as_secs_f64());
+        }
         let draining = gateway.stopping.is_cancelled();
         gauge!("petrel_gateway_draining").set(f64::from(u8::from(draining)));
         self.sample_storage(gateway);

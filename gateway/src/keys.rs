@@ -1,7 +1,7 @@
 //! What the data directory keeps: the development certificate and the key that
 //! signs tokens. Made at the first start; private files have mode 0600.
 
-mod validity;
+pub(crate) mod validity;
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};

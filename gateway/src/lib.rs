@@ -5,6 +5,7 @@
 //! speaks both wire and core, and no task of a session waits for another session.
 
 pub mod config;
+pub mod doctor;
 pub mod server;
 pub mod telemetry;
 
@@ -19,6 +20,7 @@ mod connection_id;
 mod control;
 mod conversation_table;
 mod dictionaries;
+mod directory_mirror;
 mod dispatch;
 mod endpoint;
 mod fanout;

@@ -1,4 +1,4 @@
-//! `petrel`: serves by default; `chat`, `dictionary`, `health`, `admin seed`.
+//! `petrel`: serves by default; `chat`, `config`, `dictionary`, `doctor`, `health`, `admin`.
 
 mod command;
 
@@ -9,7 +9,7 @@ use clap::Parser as _;
 fn main() -> ExitCode {
     let arguments = command::Arguments::parse();
     match command::run(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(error) => {
             use std::io::Write as _;
             // With the error stream gone there is nobody to tell.

@@ -133,6 +133,31 @@ pub(crate) fn request(name: &'static str, took: Duration) {
     histogram!("petrel_gateway_request_seconds", "request" => name).record(took);
 }
 
+/// Whether the mirror is connected to Redis.
+pub(crate) fn mirror_up(up: bool) {
+    gauge!("petrel_gateway_mirror_up").set(f64::from(u8::from(up)));
+}
+
+/// Users' entries were written to the mirror.
+pub(crate) fn mirror_wrote(entries: usize) {
+    counter!("petrel_gateway_mirror_writes_total").increment(entries as u64);
+}
+
+/// So many users had a mark that marks were dropped for writing everything again.
+pub(crate) fn mirror_overflowed() {
+    counter!("petrel_gateway_mirror_overflows_total").increment(1);
+}
+
+/// Everything is written to the mirror again.
+pub(crate) fn mirror_rebuilds(reason: &'static str) {
+    counter!("petrel_gateway_mirror_rebuilds_total", "reason" => reason).increment(1);
+}
+
+/// Redis did not do what it was asked.
+pub(crate) fn mirror_failed(kind: &'static str) {
+    counter!("petrel_gateway_mirror_errors_total", "kind" => kind).increment(1);
+}
+
 /// A panic was caught by the hook.
 pub(crate) fn panicked() {
     counter!("petrel_process_panics_total").increment(1);
@@ -221,6 +246,16 @@ fn describe() {
         ),
         ("petrel_gateway_connections_closed_total", "Connections that ended, by who ended them."),
         ("petrel_process_panics_total", "Panics caught by the hook."),
+        ("petrel_gateway_mirror_writes_total", "Users' entries written to the mirror in Redis."),
+        (
+            "petrel_gateway_mirror_overflows_total",
+            "Times that too many users had changed, so that everything was written again.",
+        ),
+        (
+            "petrel_gateway_mirror_rebuilds_total",
+            "Times that everything was written to the mirror again, by reason.",
+        ),
+        ("petrel_gateway_mirror_errors_total", "Failed talks with Redis, by kind."),
     ] {
         describe_counter!(name, help);
     }
@@ -252,6 +287,16 @@ fn describe() {
         ),
         ("petrel_process_start_timestamp_seconds", "When this process started."),
         ("petrel_gateway_draining", "1 while the gateway is stopping."),
+        ("petrel_gateway_mirror_up", "1 while the mirror is connected to Redis."),
+        (
+            "petrel_gateway_mirror_lag_seconds",
+            "For how long the oldest change waits to be written to the mirror.",
+        ),
+        (
+            "petrel_gateway_mirror_dirty_users",
+            "Users whose change waits to be written to the mirror.",
+        ),
+        ("petrel_gateway_mirror_dirty_users_max", "Users that may wait so, at the most."),
         ("petrel_build_info", "Always 1; the version is its label."),
         (
             "petrel_quic_udp_received_bytes",

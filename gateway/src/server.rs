@@ -6,6 +6,7 @@
 //! | accepting connections | the endpoint is closed: stop |
 //! | writers (`petrel-storage`) | by themselves only through a panic: drain and exit with an error |
 //! | receipts | only at the stop, after a last flush |
+//! | mirror to Redis (if set) | only at the stop, after taking its entries back |
 //! | health, housekeeping, certificate watch | only at the stop |
 //! | admin HTTP, metrics HTTP | only at the stop |
 //!
@@ -18,15 +19,18 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use metrics_exporter_prometheus::PrometheusHandle;
+use petrel_core::id::NodeId;
 use petrel_proto::code::Code;
 use petrel_proto::frame::{bare, encode};
 use petrel_proto::wire::{self, frame::What};
 use petrel_storage::budget::Budget;
+use petrel_storage::redis::Directory;
 use petrel_storage::writer::{WriterOptions, Writers};
 use quinn::VarInt;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::auth::Tokens;
 use crate::config::Config;
@@ -36,7 +40,7 @@ use crate::fanout::Fanout;
 use crate::gateway::Gateway;
 use crate::health::{self, Health};
 use crate::keys::{self, Certificate};
-use crate::{admin, connection, metrics, receipts};
+use crate::{admin, connection, directory_mirror, metrics, receipts};
 
 /// Between two looks at the certificate's files.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(5);
@@ -67,7 +71,7 @@ pub struct Server {
 /// # Errors
 /// If it cannot be opened; the text says which and what to do.
 pub async fn open_store(config: &Config) -> Result<Arc<dyn petrel_core::store::Store>> {
-    keys::make_data_dir(&config.data_dir.0)?;
+    keys::make_data_dir(&config.data_dir)?;
     let options = petrel_storage::StoreOptions::default();
     petrel_storage::open(&config.storage_url(), options).await.context("storage.url")
 }
@@ -89,11 +93,12 @@ impl Server {
         let certificate = read_certificate(&config)?;
         metrics::certificate(certificate.valid_until_s);
         let current = Arc::new(CurrentCertificate::new(&certificate));
-        let pem = keys::token_key_pem(config.auth.key.as_deref(), &config.data_dir.0)?;
+        let pem = keys::token_key_pem(config.auth.key.as_deref(), &config.data_dir)?;
         let tokens = Tokens::new(&pem, &config.auth.audience, config.auth.token_life.0)?;
 
-        let units = config.storage.channel_messages.0.to_usize();
-        let budget = Budget::new(units, config.storage.channel_wait.0.duration());
+        let directory = directory(&config)?;
+        let units = config.storage.channel_messages.to_usize();
+        let budget = Budget::new(units, config.storage.channel_wait.duration());
         let gateway = Arc::new(Gateway::new(config, store, dictionaries, budget, tokens));
         gateway.set_writers(start_writers(&gateway));
 
@@ -122,6 +127,10 @@ impl Server {
             endpoint,
             gateway,
         };
+        if let Some(directory) = directory {
+            let mirror = directory_mirror::run(Arc::clone(&server.gateway), directory);
+            server.gateway.tasks.spawn(mirror);
+        }
         server.spawn_tasks((admin_port, metrics_port), metrics, health, current);
         Ok(server)
     }
@@ -217,6 +226,14 @@ async fn log_end(
     }
 }
 
+/// The directory that the settings name, for this run of the gateway; `None`: none.
+fn directory(config: &Config) -> Result<Option<Directory>> {
+    let Some(url) = &config.redis.url else { return Ok(None) };
+    let node = NodeId::from(Uuid::now_v7());
+    let lease = config.redis.lease.duration();
+    Directory::new(url.expose(), &config.auth.audience, node, lease).map(Some).context("redis.url")
+}
+
 fn start_writers(gateway: &Arc<Gateway>) -> Writers<crate::fanout::Tag> {
     let options = WriterOptions {
         writers: gateway.store.writers(),
@@ -241,7 +258,7 @@ async fn accept(gateway: Arc<Gateway>, endpoint: quinn::Endpoint) {
 fn read_certificate(config: &Config) -> Result<Certificate> {
     match (&config.tls.certificate, &config.tls.key) {
         (Some(chain), Some(key)) => keys::read_certificate(chain, key),
-        _ => keys::development_certificate(&config.data_dir.0),
+        _ => keys::development_certificate(&config.data_dir),
     }
 }
 
@@ -249,7 +266,7 @@ fn read_certificate(config: &Config) -> Result<Certificate> {
 async fn watch_certificate(gateway: Arc<Gateway>, current: Arc<CurrentCertificate>) {
     let files = match (&gateway.config.tls.certificate, &gateway.config.tls.key) {
         (Some(chain), Some(key)) => (chain.clone(), key.clone()),
-        _ => keys::development_files(&gateway.config.data_dir.0),
+        _ => keys::development_files(&gateway.config.data_dir),
     };
     let mut known = changed_at(&files);
     let watching = async {

@@ -7,43 +7,81 @@ use parking_lot::Mutex;
 use petrel_core::id::UserId;
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
+use crate::directory_mirror::Marks;
 use crate::session::Session;
 
-const SHARDS: usize = 64;
+/// A power of two; the shard is chosen by the high bits of a hash.
+pub(crate) const SHARDS: usize = 64;
 
 /// The table. A shard's lock is held for lines, never over an await; it comes
 /// after a conversation's lock and before a send queue's.
 #[derive(Debug)]
 pub(crate) struct SessionTable {
     shards: Vec<Mutex<FxHashMap<UserId, Vec<Arc<Session>>>>>,
-}
-
-impl Default for SessionTable {
-    fn default() -> Self {
-        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect() }
-    }
+    /// Whose entry in the directory has to be looked at; none without a directory.
+    marks: Option<Marks>,
 }
 
 impl SessionTable {
+    /// An empty table; with a mirror, changes are marked for it.
+    pub(crate) fn new(is_mirrored: bool) -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            marks: is_mirrored.then(Marks::default),
+        }
+    }
+
+    /// The marks for the mirror, if there is one.
+    pub(crate) fn marks(&self) -> Option<&Marks> {
+        self.marks.as_ref()
+    }
+
     /// Adds a session; says whether the user had fewer than `sessions_max` before.
     pub(crate) fn insert(&self, session: Arc<Session>, sessions_max: usize) -> bool {
-        let mut shard = self.shard(session.user()).lock();
-        let sessions = shard.entry(session.user()).or_default();
-        if sessions.len() >= sessions_max {
-            return false;
+        let user = session.user();
+        {
+            let mut shard = self.shard(user).lock();
+            let sessions = shard.entry(user).or_default();
+            if sessions.len() >= sessions_max {
+                return false;
+            }
+            sessions.push(session);
         }
-        sessions.push(session);
+        self.mark(user);
         true
     }
 
     /// Takes a session out.
     pub(crate) fn remove(&self, session: &Arc<Session>) {
-        let mut shard = self.shard(session.user()).lock();
-        if let Some(sessions) = shard.get_mut(&session.user()) {
-            sessions.retain(|s| !Arc::ptr_eq(s, session));
-            if sessions.is_empty() {
-                shard.remove(&session.user());
+        let user = session.user();
+        {
+            let mut shard = self.shard(user).lock();
+            if let Some(sessions) = shard.get_mut(&user) {
+                sessions.retain(|s| !Arc::ptr_eq(s, session));
+                if sessions.is_empty() {
+                    shard.remove(&user);
+                }
             }
+        }
+        self.mark(user);
+    }
+
+    /// After the shard's lock: whoever reads the table for a mark sees its change.
+    fn mark(&self, user: UserId) {
+        if let Some(marks) = &self.marks {
+            marks.mark(user);
+        }
+    }
+
+    /// Whether nobody is signed in.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.shards.iter().all(|shard| shard.lock().is_empty())
+    }
+
+    /// Adds the users of one shard.
+    pub(crate) fn users_of_shard(&self, shard: usize, users: &mut Vec<UserId>) {
+        if let Some(shard) = self.shards.get(shard) {
+            users.extend(shard.lock().keys());
         }
     }
 

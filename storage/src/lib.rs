@@ -8,9 +8,11 @@
 
 pub mod budget;
 mod change;
+pub mod inspect;
 mod migrate;
 mod ports;
 pub mod postgres;
+pub mod redis;
 mod row;
 pub mod sqlite;
 #[cfg(feature = "testing")]

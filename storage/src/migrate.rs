@@ -2,6 +2,7 @@
 //! order, each in one transaction with the note that it was applied. A
 //! migration that was released is never changed.
 
+use crate::inspect::Tables;
 use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{SqlSafeStr as _, SqliteConnection, postgres::PgConnection};
 
@@ -32,6 +33,26 @@ pub(crate) async fn postgres(connection: &mut PgConnection) -> Result<(), String
 /// SQLite: the caller holds the database's lock file.
 pub(crate) async fn sqlite(connection: &mut SqliteConnection) -> Result<(), String> {
     migrator(SQLITE).run_direct(None, connection, false).await.map_err(|error| explain(&error))
+}
+
+/// How far a database's tables are, judged by what it says was applied: version and checksum.
+pub(crate) fn judge(is_postgres: bool, applied: &[(i64, Vec<u8>)]) -> Tables {
+    let migrator = migrator(if is_postgres { POSTGRES } else { SQLITE });
+    let known: Vec<_> = migrator.iter().collect();
+    for (version, checksum) in applied {
+        match known.iter().find(|migration| migration.version == *version) {
+            None => return Tables::Newer { version: *version },
+            Some(migration) if migration.checksum.as_ref() != checksum.as_slice() => {
+                return Tables::Changed { version: *version };
+            }
+            Some(_) => {}
+        }
+    }
+    match known.len() - applied.len() {
+        0 => Tables::Current,
+        _ if applied.is_empty() => Tables::Missing,
+        missing => Tables::Older { missing },
+    }
 }
 
 fn migrator(files: &[(i64, &'static str, &'static str)]) -> Migrator {

@@ -23,9 +23,9 @@ pub use write_lock::WriteLock;
 /// The super-user of a private server; it needs no password.
 const USER: &str = "petrel";
 /// How long a server may take to accept connections, or to end.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks at a condition that has no event.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// How a server is told to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,8 +47,8 @@ pub struct PrivatePostgres {
 }
 
 #[derive(Debug)]
-struct Server {
-    pid: u32,
+pub(crate) struct Server {
+    pub(crate) pid: u32,
     ended: Receiver<io::Result<ExitStatus>>,
 }
 
@@ -291,10 +291,10 @@ impl Drop for PrivatePostgres {
 impl Server {
     /// On a thread that stays until the server ends: the signal of
     /// `--pdeathsig` comes when the *thread* that started the process ends.
-    fn spawn(mut command: Command) -> io::Result<Self> {
+    pub(crate) fn spawn(mut command: Command) -> io::Result<Self> {
         let (started, start) = sync_channel(1);
         let (end, ended) = sync_channel(1);
-        std::thread::Builder::new().name("private-postgres".to_owned()).spawn(
+        std::thread::Builder::new().name("private-server".to_owned()).spawn(
             move || match command.spawn() {
                 Ok(mut child) => {
                     started.send(Ok(child.id())).ok();
@@ -307,12 +307,12 @@ impl Server {
         )?;
         let pid = start
             .recv()
-            .map_err(|_| io::Error::other("the thread that starts PostgreSQL ended"))??;
+            .map_err(|_| io::Error::other("the thread that starts the server ended"))??;
         Ok(Self { pid, ended })
     }
 
     /// Waits for its end, at the most so long.
-    fn has_ended(&self, wait: Duration) -> bool {
+    pub(crate) fn has_ended(&self, wait: Duration) -> bool {
         !matches!(self.ended.recv_timeout(wait), Err(RecvTimeoutError::Timeout))
     }
 }
@@ -367,7 +367,7 @@ fn unprivileged_owner() -> io::Result<Option<(u32, u32)>> {
         })
 }
 
-fn run(mut command: Command) -> io::Result<String> {
+pub(crate) fn run(mut command: Command) -> io::Result<String> {
     let output = command.output()?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned());
@@ -379,7 +379,7 @@ fn run(mut command: Command) -> io::Result<String> {
     )))
 }
 
-fn kill(signal: &str, pids: &[u32]) -> io::Result<()> {
+pub(crate) fn kill(signal: &str, pids: &[u32]) -> io::Result<()> {
     if pids.is_empty() {
         return Ok(());
     }

@@ -52,7 +52,7 @@ pub(super) fn run(options: &Options, config: &Config) -> Result<()> {
 
 async fn chat(options: &Options, config: &Config) -> Result<()> {
     let dialer = dialer(options, config)?;
-    let dir = config.data_dir.0.join("chat");
+    let dir = config.data_dir.join("chat");
     petrel_gateway::make_data_dir(&dir)?;
     let file = dir.join(format!("{}.json", options.name));
     let identity = if file.exists() {
@@ -95,12 +95,12 @@ fn dialer(options: &Options, config: &Config) -> Result<Dialer> {
     let trust = match (&options.fingerprint, &options.ca) {
         (Some(hex), _) => Trust::from_fingerprint_hex(hex).context("--fingerprint")?,
         (None, Some(file)) => Trust::CaFile(file.clone()),
-        (None, None) => Trust::Fingerprint(
-            petrel_gateway::development_fingerprint(&config.data_dir.0).context(
+        (None, None) => {
+            Trust::Fingerprint(petrel_gateway::development_fingerprint(&config.data_dir).context(
                 "no development certificate here: start the gateway in this directory, \
                  or say --fingerprint or --ca",
-            )?,
-        ),
+            )?)
+        }
     };
     let host = options.server.rsplit_once(':').map_or(options.server.as_str(), |(host, _)| host);
     let name = options.server_name.clone().unwrap_or_else(|| host.to_owned());

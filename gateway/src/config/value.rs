@@ -1,12 +1,14 @@
-//! Typed values with their ranges, and how layers are merged.
+//! Typed values with their units and ranges.
 
 use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, Deserializer, Error as _};
+use serde::de::{Deserializer, Error as _};
 use toml::Value;
 
-use super::ConfigError;
+use super::setting::SettingType;
 
 /// A whole number within `MIN..=MAX`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,14 +31,27 @@ impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Bounded<MIN, MAX>
         let given = i64::deserialize(deserializer)?;
         match u64::try_from(given) {
             Ok(value) if (MIN..=MAX).contains(&value) => Ok(Self(value)),
-            _ => Err(D::Error::custom(format!("{given} is not allowed; {MIN} to {MAX}"))),
+            _ => Err(D::Error::custom(format!("{given} is not allowed"))),
         }
+    }
+}
+
+impl<const MIN: u64, const MAX: u64> SettingType for Bounded<MIN, MAX> {
+    fn allowed() -> String {
+        format!("a whole number, {MIN} to {MAX}")
+    }
+
+    fn shown(&self) -> Option<String> {
+        Some(self.0.to_string())
     }
 }
 
 /// A span of time in milliseconds within `MIN..=MAX`, written as `"50ms"`, `"2s"`, `"15m"`, `"1h"`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Span<const MIN: u64, const MAX: u64>(pub u64);
+
+/// From the largest, which is the one to print when it fits.
+const SPAN_UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 impl<const MIN: u64, const MAX: u64> Span<MIN, MAX> {
     /// As a duration.
@@ -48,13 +63,21 @@ impl<const MIN: u64, const MAX: u64> Span<MIN, MAX> {
 impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Span<MIN, MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Value::deserialize(deserializer)?.to_string().replace('"', "");
-        let units = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
-        match with_unit(&text, &units) {
+        match with_unit(&text, &SPAN_UNITS) {
             Some(ms) if (MIN..=MAX).contains(&ms) => Ok(Self(ms)),
-            _ => Err(D::Error::custom(format!(
-                "{text:?} is not allowed; {MIN}ms to {MAX}ms, written like \"50ms\", \"2s\", \"15m\" or \"1h\""
-            ))),
+            _ => Err(D::Error::custom(format!("{text:?} is not allowed"))),
         }
+    }
+}
+
+impl<const MIN: u64, const MAX: u64> SettingType for Span<MIN, MAX> {
+    fn allowed() -> String {
+        let (min, max) = (in_unit(MIN, &SPAN_UNITS), in_unit(MAX, &SPAN_UNITS));
+        format!("a span of time, {min} to {max}, written like \"50ms\", \"2s\", \"15m\" or \"1h\"")
+    }
+
+    fn shown(&self) -> Option<String> {
+        Some(format!("\"{}\"", in_unit(self.0, &SPAN_UNITS)))
     }
 }
 
@@ -62,16 +85,27 @@ impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Span<MIN, MAX> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ByteSize<const MIN: u64, const MAX: u64>(pub u64);
 
+const SIZE_UNITS: [(&str, u64); 4] =
+    [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+
 impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for ByteSize<MIN, MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Value::deserialize(deserializer)?.to_string().replace('"', "");
-        let units = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("B", 1)];
-        match with_unit(&text, &units) {
+        match with_unit(&text, &SIZE_UNITS) {
             Some(bytes) if (MIN..=MAX).contains(&bytes) => Ok(Self(bytes)),
-            _ => Err(D::Error::custom(format!(
-                "{text:?} is not allowed; {MIN} to {MAX} bytes, written like \"256KiB\", \"64MiB\" or \"2GiB\""
-            ))),
+            _ => Err(D::Error::custom(format!("{text:?} is not allowed"))),
         }
+    }
+}
+
+impl<const MIN: u64, const MAX: u64> SettingType for ByteSize<MIN, MAX> {
+    fn allowed() -> String {
+        let (min, max) = (in_unit(MIN, &SIZE_UNITS), in_unit(MAX, &SIZE_UNITS));
+        format!("a size, {min} to {max}, written like \"256KiB\", \"64MiB\" or \"2GiB\"")
+    }
+
+    fn shown(&self) -> Option<String> {
+        Some(format!("\"{}\"", in_unit(self.0, &SIZE_UNITS)))
     }
 }
 
@@ -80,6 +114,15 @@ fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let (number, unit) = text.split_at(digits);
     let (_, factor) = units.iter().find(|(name, _)| *name == unit)?;
     number.parse::<u64>().ok()?.checked_mul(*factor)
+}
+
+/// In the largest unit that loses nothing.
+fn in_unit(value: u64, units: &[(&str, u64)]) -> String {
+    let smallest = units.last().map_or("", |(unit, _)| unit);
+    units
+        .iter()
+        .find(|(_, factor)| value > 0 && value.is_multiple_of(*factor))
+        .map_or_else(|| format!("{value}{smallest}"), |(unit, f)| format!("{}{unit}", value / f))
 }
 
 /// Text that is never printed.
@@ -100,101 +143,79 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// One value from the environment or a flag.
-#[derive(Debug)]
-pub(super) struct Override {
-    place: String,
-    key: Option<(String, String)>,
-}
+impl SettingType for Secret {
+    const SECRET: bool = true;
 
-impl Override {
-    /// `section.key=value`.
-    pub(super) fn flag(flag: &str) -> Self {
-        Self {
-            place: format!("--set {}", flag.split('=').next().unwrap_or_default()),
-            key: flag.split_once('=').map(|(k, v)| (k.trim().to_owned(), v.trim().to_owned())),
-        }
+    fn allowed() -> String {
+        "a text (secret: printed as ***)".to_owned()
     }
 
-    /// Puts the value into the table and checks that the whole is still read.
-    pub(super) fn apply<T: DeserializeOwned>(
-        self,
-        table: &mut toml::Table,
-    ) -> Result<(), ConfigError> {
-        let refuse =
-            |problem: String| Err(ConfigError::Refused { place: self.place.clone(), problem });
-        let Some((key, text)) = &self.key else {
-            return refuse("write it as section.key=value".to_owned());
-        };
-        // A bare word is a string; everything else is TOML.
-        let value = format!("v = {text}")
-            .parse::<toml::Table>()
-            .ok()
-            .and_then(|mut t| t.remove("v"))
-            .unwrap_or_else(|| Value::String(text.clone()));
-        let mut parts: Vec<&str> = key.split('.').collect();
-        let Some(last) = parts.pop() else {
-            return refuse("the key is missing".to_owned());
-        };
-        let mut at = &mut *table;
-        for part in parts {
-            let inner = at.entry(part).or_insert_with(|| Value::Table(toml::Table::new()));
-            let Value::Table(inner) = inner else {
-                return refuse(format!("{part} is not a section"));
-            };
-            at = inner;
-        }
-        at.insert(last.to_owned(), value);
-        match table.clone().try_into::<T>() {
-            Ok(_) => Ok(()),
-            Err(error) => refuse(format!("{key}: {}", error.message())),
-        }
+    fn shown(&self) -> Option<String> {
+        Some("\"***\"".to_owned())
     }
 }
 
-/// `PETREL__SECTION__KEY` variables, in the order of their names.
-pub(super) fn from_environment(vars: impl Iterator<Item = (String, String)>) -> Vec<Override> {
-    let mut found: Vec<_> = vars
-        .filter_map(|(name, value)| {
-            let key = name.strip_prefix("PETREL__")?.to_ascii_lowercase().replace("__", ".");
-            Some(Override { place: name, key: Some((key, value)) })
-        })
-        .collect();
-    found.sort_by(|a, b| a.place.cmp(&b.place));
-    found
+impl SettingType for PathBuf {
+    fn allowed() -> String {
+        "a path".to_owned()
+    }
+
+    fn shown(&self) -> Option<String> {
+        Some(Value::String(self.display().to_string()).to_string())
+    }
 }
 
-/// Reads `text` as `T`, for the error alone.
-pub(super) fn check<T: DeserializeOwned>(place: &str, text: &str) -> Result<(), ConfigError> {
-    toml::from_str::<T>(text).map(drop).map_err(|error| refused_in(place, text, &error))
+impl SettingType for SocketAddr {
+    fn allowed() -> String {
+        "an address with a port, like \"127.0.0.1:4433\" or \"[::1]:4433\"".to_owned()
+    }
+
+    fn shown(&self) -> Option<String> {
+        Some(format!("\"{self}\""))
+    }
 }
 
-pub(super) fn refused(place: &str, error: &toml::de::Error) -> ConfigError {
-    ConfigError::Refused { place: place.to_owned(), problem: error.message().to_owned() }
+impl SettingType for String {
+    fn allowed() -> String {
+        "a text".to_owned()
+    }
+
+    fn shown(&self) -> Option<String> {
+        Some(Value::String(self.clone()).to_string())
+    }
 }
 
-/// An error of a file: with line, column and the key on that line.
-fn refused_in(place: &str, text: &str, error: &toml::de::Error) -> ConfigError {
-    let Some(span) = error.span() else {
-        return refused(place, error);
-    };
-    let before = text.get(..span.start).unwrap_or_default();
-    let line = before.matches('\n').count() + 1;
-    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-    let on_line = text.lines().nth(line - 1).unwrap_or_default();
-    let key = on_line.split_once('=').map(|(key, _)| key.trim());
-    let section = text
-        .lines()
-        .take(line)
-        .filter_map(|l| l.trim().strip_prefix('[')?.strip_suffix(']'))
-        .last();
-    let name = match (section, key) {
-        (Some(section), Some(key)) => format!("{section}.{key}: "),
-        (None, Some(key)) => format!("{key}: "),
-        _ => String::new(),
-    };
-    ConfigError::Refused {
-        place: format!("{place}:{line}:{column}"),
-        problem: format!("{name}{}", error.message()),
+impl SettingType for bool {
+    fn allowed() -> String {
+        "true or false".to_owned()
+    }
+
+    fn shown(&self) -> Option<String> {
+        Some(self.to_string())
+    }
+}
+
+impl<T: SettingType> SettingType for Option<T> {
+    const SECRET: bool = T::SECRET;
+
+    fn allowed() -> String {
+        T::allowed()
+    }
+
+    fn shown(&self) -> Option<String> {
+        self.as_ref().and_then(T::shown)
+    }
+}
+
+impl<T: SettingType> SettingType for Vec<T> {
+    const SECRET: bool = T::SECRET;
+
+    fn allowed() -> String {
+        format!("a list, each {}", T::allowed())
+    }
+
+    fn shown(&self) -> Option<String> {
+        let each: Vec<String> = self.iter().filter_map(T::shown).collect();
+        Some(format!("[{}]", each.join(", ")))
     }
 }

@@ -34,7 +34,7 @@ fn expect(der: &[u8], wanted: u8) -> Option<(&[u8], &[u8])> {
 
 /// Tag, contents and what follows. Lengths are definite in DER, and of at most
 /// three bytes here: no certificate that rustls takes is longer.
-fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+pub(crate) fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = der.split_first()?;
     let (&first, mut rest) = rest.split_first()?;
     let mut len = usize::from(first);
@@ -50,8 +50,8 @@ fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((tag, rest.get(..len)?, rest.get(len..)?))
 }
 
-/// `YYMMDDhhmmssZ` or `YYYYMMDDhhmmssZ`.
-fn time(tag: u8, text: &[u8]) -> Option<u64> {
+/// `YYMMDDhhmmssZ` or `YYYYMMDDhhmmssZ` in seconds since 1970.
+pub(crate) fn time(tag: u8, text: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(text).ok()?.strip_suffix('Z')?;
     let (year, text) = match tag {
         UTC_TIME => {

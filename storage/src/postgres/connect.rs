@@ -6,7 +6,7 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 use petrel_core::store::{Durability, StoreError};
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgExecutor, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _, PgPool};
 
 use crate::{OpenError, StoreOptions, migrate};
@@ -61,6 +61,17 @@ impl Connector {
             ("statement_timeout", self.options.statement_timeout.as_millis()),
             ("idle_in_transaction_session_timeout", self.options.statement_timeout.as_millis()),
         ])
+    }
+
+    /// A connection for a look: nothing is refused, nothing is changed.
+    pub(super) async fn look(&self) -> Result<PgConnection, OpenError> {
+        let refused = |problem: String| OpenError::Connect { place: self.place.clone(), problem };
+        let server = self.bounded();
+        let connecting = PgConnection::connect_with(&server);
+        tokio::time::timeout(self.options.connect_timeout, connecting)
+            .await
+            .map_err(|_| refused(format!("no answer within {:?}", self.options.connect_timeout)))?
+            .map_err(|error| refused(error.to_string()))
     }
 
     pub(super) async fn migrate(&self) -> Result<(), OpenError> {
@@ -139,12 +150,12 @@ async fn check(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
-pub(super) async fn durability(pool: &PgPool) -> Result<Durability, sqlx::Error> {
+pub(super) async fn durability(executor: impl PgExecutor<'_>) -> Result<Durability, sqlx::Error> {
     let settings: Vec<(String, String)> = sqlx::query_as(
         "SELECT name, setting FROM pg_settings WHERE name IN ('fsync', 'full_page_writes', \
          'synchronous_commit', 'synchronous_standby_names', 'transaction_read_only') ORDER BY name",
     )
-    .fetch_all(pool)
+    .fetch_all(executor)
     .await?;
     let durable = !settings.iter().any(|(name, value)| {
         matches!(name.as_str(), "fsync" | "synchronous_commit") && value == "off"

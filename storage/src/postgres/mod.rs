@@ -11,6 +11,7 @@ mod append;
 mod change;
 mod connect;
 mod conversation;
+mod inspect;
 mod log;
 mod people;
 
@@ -25,6 +26,7 @@ use sqlx::PgPool;
 
 use crate::{OpenError, StoreOptions};
 use connect::Connector;
+pub(crate) use inspect::inspect;
 
 /// Everything that gateways share, in one PostgreSQL database.
 #[derive(Debug)]

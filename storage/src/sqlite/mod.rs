@@ -9,6 +9,7 @@ mod append;
 mod change;
 mod change_row;
 mod conversation;
+mod inspect;
 mod log;
 mod people;
 mod target;
@@ -32,6 +33,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, SqlitePool};
 
 use crate::{OpenError, StoreOptions, migrate};
+pub(crate) use inspect::inspect;
 use thread::WriterThread;
 
 /// Connections for reading, at the most: each is a thread of sqlx's.

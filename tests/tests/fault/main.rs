@@ -15,3 +15,4 @@ mod full_disk;
 mod gateway_kill;
 mod gateway_pause;
 mod locked_database;
+mod redis;
