@@ -10,10 +10,11 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::body::{self, BODY_BYTES_MAX};
+use crate::body;
 use crate::conversation::Waiter;
 use crate::cursor::Cursor;
 use crate::dialer::any_port;
+use crate::draft::Draft;
 use crate::error::{ClientError, SendError, SendOutcomeError};
 use crate::event::{Acked, ConversationRef, Event, Observer};
 use crate::event_queue::{EventQueue, Handled};
@@ -22,7 +23,6 @@ use crate::id::{ConversationId, MessageId, UserId};
 use crate::options::{ClientOptions, OutboxPlace};
 use crate::outbox::Queued;
 use crate::outbox_file::{Contents, OutboxFile, Stored};
-use crate::request::{Page, PageRequest, Summaries, UserFound};
 use crate::session;
 use crate::shared::{self, Phase, Shared};
 use crate::state::{Counters, State};
@@ -162,7 +162,9 @@ impl Client {
             contents = found;
             file = Some(OutboxFile::start(db, Arc::clone(&link))?);
         }
+        let own_log = ConversationId::of_user(options.identity.user);
         let shared = Arc::new(Shared {
+            own_log,
             state: Mutex::new(State::new(contents)),
             events: EventQueue::new(options.events_max, observer),
             file,
@@ -170,6 +172,7 @@ impl Client {
             writers: watch::Sender::new(0),
             timer: Notify::new(),
             refresh: Notify::new(),
+            watch: Notify::new(),
             busy: Notify::new(),
             dial_now: Notify::new(),
             outbox_empty: Notify::new(),
@@ -217,7 +220,34 @@ impl Client {
         kind: u16,
         body: impl Into<Bytes>,
     ) -> Result<MessageId, SendError> {
-        self.put(conversation, kind, body.into(), None)
+        self.put(conversation, Draft::new(kind, body), None)
+    }
+
+    /// The same for a draft: a reply, a message with mentions, an edit, a recall, a reaction.
+    ///
+    /// # Errors
+    /// [`SendError`]; nothing is sent then.
+    pub fn send_draft(
+        &self,
+        conversation: &ConversationRef,
+        draft: Draft,
+    ) -> Result<MessageId, SendError> {
+        self.put(conversation, draft, None)
+    }
+
+    /// Sends a draft and waits as [`Client::send_and_wait`] does.
+    ///
+    /// # Errors
+    /// [`SendOutcomeError`]. Of a change: `Conflict` if the target has another revision by now or
+    /// was recalled, `TooLate`, `Forbidden`, `NotFound`.
+    pub async fn send_draft_and_wait(
+        &self,
+        conversation: &ConversationRef,
+        draft: Draft,
+    ) -> Result<Acked, SendOutcomeError> {
+        let (waiter, outcome) = oneshot::channel();
+        self.put(conversation, draft, Some(waiter))?;
+        outcome.await.unwrap_or(Err(SendOutcomeError::Closed))
     }
 
     /// Sends a message and waits for its place, however long that takes. Events have to be taken
@@ -231,23 +261,18 @@ impl Client {
         kind: u16,
         body: impl Into<Bytes>,
     ) -> Result<Acked, SendOutcomeError> {
-        let (waiter, outcome) = oneshot::channel();
-        self.put(conversation, kind, body.into(), Some(waiter))?;
-        outcome.await.unwrap_or(Err(SendOutcomeError::Closed))
+        self.send_draft_and_wait(conversation, Draft::new(kind, body)).await
     }
 
     fn put(
         &self,
         to: &ConversationRef,
-        kind: u16,
-        plain: Bytes,
+        draft: Draft,
         waiter: Option<Waiter>,
     ) -> Result<MessageId, SendError> {
-        if plain.len() > BODY_BYTES_MAX {
-            return Err(SendError::TooLarge { len: plain.len(), max: BODY_BYTES_MAX });
-        }
+        let (plain, mut content) = draft.check()?;
         let shared = self.shared();
-        let (encoding, body) = if shared.options.compress {
+        (content.encoding, content.body) = if shared.options.compress {
             let known = Arc::clone(&shared.dictionaries.lock());
             body::encode(plain, &known)
         } else {
@@ -255,23 +280,21 @@ impl Client {
         };
         let mut state = shared.state.lock();
         if state.outbox_len >= shared.options.outbox_messages_max
-            || state.outbox_bytes + body.len() > shared.options.outbox_bytes_max
+            || state.outbox_bytes + content.bytes() > shared.options.outbox_bytes_max
         {
             return Err(SendError::OutboxFull);
         }
         let id = state.next_id();
         let conversation = shared.conversation(&mut state, to.id, to.peer)?;
-        let bytes = body.len();
-        let mut message = Queued::new(id, kind, encoding, body);
+        let bytes = content.bytes();
+        let mut message = Queued::new(id, content);
         message.waiter = waiter;
         if let Some(file) = &shared.file {
             message.durable_at = file.put(Stored {
                 conversation: to.id,
                 peer: conversation.peer,
                 id,
-                kind,
-                encoding,
-                body: message.body.clone(),
+                content: message.content.clone(),
             });
         }
         conversation.outbox.push(message);
@@ -329,43 +352,6 @@ impl Client {
     pub fn cursor(&self, conversation: ConversationId) -> Option<Cursor> {
         let state = self.shared().state.lock();
         state.conversations.get(&conversation)?.handled
-    }
-
-    /// One page of a conversation's log.
-    ///
-    /// # Errors
-    /// What a request may meet.
-    pub async fn history(&self, page: PageRequest) -> Result<Page, ClientError> {
-        self.shared().history(page).await
-    }
-
-    /// One page of the list of conversations, most recently active first; `page` is empty or
-    /// [`Summaries::next_page`].
-    ///
-    /// # Errors
-    /// What a request may meet.
-    pub async fn list(&self, page: Bytes, limit: u32) -> Result<Summaries, ClientError> {
-        self.shared().list(page, limit).await
-    }
-
-    /// Those of these users that exist; at most 100 names and ids in all.
-    ///
-    /// # Errors
-    /// What a request may meet.
-    pub async fn find_users(
-        &self,
-        names: &[&str],
-        users: &[UserId],
-    ) -> Result<Vec<UserFound>, ClientError> {
-        self.shared().find_users(names, users).await
-    }
-
-    /// Blocks a user, or lifts the block.
-    ///
-    /// # Errors
-    /// What a request may meet.
-    pub async fn set_block(&self, user: UserId, blocks: bool) -> Result<(), ClientError> {
-        self.shared().set_block(user, blocks).await
     }
 
     /// The device's network changed: the connection moves to a new socket (if the
@@ -467,7 +453,7 @@ impl Client {
         }
     }
 
-    fn shared(&self) -> &Arc<Shared> {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.handle.shared
     }
 }

@@ -10,15 +10,16 @@ use std::time::{Duration, Instant};
 use petrel_proto::code::{Action, Code};
 use tokio::sync::{Notify, oneshot};
 
+use crate::arrivals::Arrivals;
 use crate::backoff::jittered;
 use crate::cursor::{Cursor, CursorTrail};
+use crate::entry::Entry;
 use crate::error::SendOutcomeError;
-use crate::event::{Acked, Entry, Event};
+use crate::event::{Acked, Event};
 use crate::id::{ConversationId, MessageId, UserId};
 use crate::incoming::{Attach, Incoming, SaidReceipt};
 use crate::outbox::{Outbox, Pause};
 use crate::receipt::{MemberReceipts, OwnReceipts};
-use crate::timeline::Timeline;
 
 /// Who waits for a message's place.
 pub(crate) type Waiter = oneshot::Sender<Result<Acked, SendOutcomeError>>;
@@ -73,7 +74,9 @@ impl Effects {
 pub(crate) struct Conversation {
     pub(crate) id: ConversationId,
     pub(crate) peer: Option<UserId>,
-    pub(crate) timeline: Timeline<Entry>,
+    /// It is the user's own log.
+    pub(crate) is_own_log: bool,
+    pub(crate) arrivals: Arrivals<Entry>,
     pub(crate) outbox: Outbox<Waiter>,
     pub(crate) stream: Option<Stream>,
     /// The application wants it live.
@@ -108,8 +111,9 @@ impl Conversation {
         Self {
             id,
             peer: None,
+            is_own_log: false,
             handled: trail.newest(),
-            timeline: Timeline::new(trail),
+            arrivals: Arrivals::new(trail),
             outbox: Outbox::default(),
             stream: None,
             live: false,
@@ -225,7 +229,7 @@ impl Conversation {
 
     /// Starts again after this cursor, as the application wishes.
     pub(crate) fn restart(&mut self, from: Cursor) {
-        self.timeline.restart(Some(from));
+        self.arrivals.restart(Some(from));
         self.handled = Some(from);
         self.filling = None;
         self.hole_since = None;
@@ -271,7 +275,7 @@ impl Conversation {
 
     /// The application has dealt with this entry. Says whether that is news.
     pub(crate) fn handle(&mut self, at: Cursor) -> bool {
-        let news = at.seq <= self.timeline.position()
+        let news = at.seq <= self.arrivals.position()
             && self.handled.is_none_or(|handled| handled.seq < at.seq);
         if news {
             self.handled = Some(at);
@@ -281,7 +285,7 @@ impl Conversation {
 
     /// The cursors of what the application has dealt with.
     pub(crate) fn handled_trail(&self) -> CursorTrail {
-        let mut trail = self.timeline.trail().clone();
+        let mut trail = self.arrivals.trail().clone();
         trail.drop_above(self.handled.map_or(0, |handled| handled.seq));
         if let Some(handled) = self.handled {
             trail.advance(handled);
@@ -342,7 +346,7 @@ impl Conversation {
         self.reopen_at = None;
         self.filling = None;
         self.hole_since = None;
-        self.timeline.clear_held();
+        self.arrivals.clear_held();
         if self.outbox.pause() == Pause::Token {
             self.outbox.set_pause(Pause::None);
         }

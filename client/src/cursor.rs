@@ -1,6 +1,6 @@
 //! Where a client stands in a conversation, and how it proves it.
 
-use crate::event::Entry;
+use crate::entry::Entry;
 
 /// A position, and the proof of which entry stands there.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -5,13 +5,14 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use petrel_proto::wire::{self, frame::What};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{AckFrequencyConfig, IdleTimeout, TransportConfig, VarInt};
 use quinn_proto::RandomConnectionIdGenerator;
 
 use crate::error::ClientError;
-use crate::id::{DeviceId, UserId};
-use crate::identity::{Identity, Secret};
+use crate::identity::{Identity, Token};
+use crate::request::Password;
 use crate::tls::{self, Trust};
 
 /// Where the server is.
@@ -148,24 +149,80 @@ impl Dialer {
         user_name: &str,
         device_label: &str,
     ) -> Result<Identity, ClientError> {
+        self.register_with(user_name, device_label, None).await
+    }
+
+    /// The same, with a password with which further devices log in.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn register_with(
+        &self,
+        user_name: &str,
+        device_label: &str,
+        password: Option<&Password>,
+    ) -> Result<Identity, ClientError> {
+        let request = What::Register(wire::Register {
+            user_name: user_name.to_owned(),
+            device_label: device_label.to_owned(),
+            password: password.map(Password::expose).unwrap_or_default(),
+        });
+        Ok(self.sign_up(request, user_name).await?.0)
+    }
+
+    /// Logs in with a password, which makes a new device of the account. Save the identity; the
+    /// token is good for the first sign-in ([`crate::ClientOptions::token`]).
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with `WrongSecret` (also: no such user), `LimitReached` for a device
+    /// too many, `Overloaded` or `RateLimited`; what a dial may meet.
+    pub async fn log_in_with_password(
+        &self,
+        user_name: &str,
+        password: &Password,
+        device_label: &str,
+    ) -> Result<(Identity, Token), ClientError> {
+        let request = What::LogInWithPassword(wire::LogInWithPassword {
+            user_name: user_name.to_owned(),
+            password: password.expose(),
+            device_label: device_label.to_owned(),
+        });
+        with_token(self.sign_up(request, user_name).await?)
+    }
+
+    /// Logs in with a token of an outside issuer, which makes a new device, and the account if there
+    /// is none yet. The identity's `user_name` is empty: [`crate::Client::account`] tells it.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with `TokenInvalid`, `LimitReached` or `RateLimited`; what a dial
+    /// may meet.
+    pub async fn log_in_with_token(
+        &self,
+        token: &str,
+        device_label: &str,
+    ) -> Result<(Identity, Token), ClientError> {
+        let request = What::LogInWithToken(wire::LogInWithToken {
+            token: token.to_owned(),
+            device_label: device_label.to_owned(),
+        });
+        with_token(self.sign_up(request, "").await?)
+    }
+
+    /// On a connection of its own.
+    async fn sign_up(
+        &self,
+        request: What,
+        user_name: &str,
+    ) -> Result<(Identity, Option<Token>), ClientError> {
         let mut line = Line::new(self.clone());
         let connection = line.connect().await?;
-        let asked = crate::request::register(&connection, user_name, device_label);
-        let registered = tokio::time::timeout(self.inner.dial_timeout, asked)
+        let asked = crate::request::sign_up(&connection, request, user_name);
+        let signed_up = tokio::time::timeout(self.inner.dial_timeout, asked)
             .await
             .map_err(|_| ClientError::TimedOut)
             .flatten();
         connection.close(VarInt::from_u32(0), b"");
-        let registered = registered?;
-        let invalid = |_| ClientError::Protocol("Registered with ids of another size".to_owned());
-        Ok(Identity {
-            user: UserId::from_slice(&registered.user).map_err(invalid)?,
-            user_name: user_name.to_owned(),
-            device: DeviceId::from_slice(&registered.device).map_err(invalid)?,
-            secret: <[u8; 32]>::try_from(registered.device_secret.as_ref())
-                .map(Secret::new)
-                .map_err(|_| ClientError::Protocol("a secret of another size".to_owned()))?,
-        })
+        signed_up
     }
 
     pub(crate) fn keep_alive(&self) -> Option<Duration> {
@@ -189,6 +246,13 @@ impl Dialer {
             }
         }
     }
+}
+
+fn with_token(
+    (identity, token): (Identity, Option<Token>),
+) -> Result<(Identity, Token), ClientError> {
+    let missing = || ClientError::Protocol("a log-in without a token".to_owned());
+    Ok((identity, token.ok_or_else(missing)?))
 }
 
 /// Addresses of one name that are tried, at the most.
@@ -260,6 +324,8 @@ impl Line {
     }
 }
 
+/// Bytes of datagrams (who is typing) that wait to be read or sent; older ones are dropped.
+const DATAGRAM_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of a client's connection ids, which every packet to it carries: enough to tell some
 /// ten thousand connections of a shared endpoint apart.
 const CONNECTION_ID_BYTES: usize = 4;
@@ -298,7 +364,8 @@ fn transport_config(settings: &Transport) -> Result<TransportConfig, ClientError
         .initial_rtt(settings.initial_rtt)
         .mtu_discovery_config(None)
         .enable_segmentation_offload(false)
-        .datagram_receive_buffer_size(None)
+        .datagram_receive_buffer_size(Some(DATAGRAM_BYTES_MAX))
+        .datagram_send_buffer_size(DATAGRAM_BYTES_MAX)
         .allow_spin(false);
     if let Some(delay) = settings.ack_delay_max {
         let mut frequency = AckFrequencyConfig::default();

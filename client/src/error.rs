@@ -64,6 +64,9 @@ pub enum SendError {
         /// The limit.
         max: usize,
     },
+    /// The server would refuse it.
+    #[error("{0}")]
+    Invalid(&'static str),
     /// More conversations than the client keeps state of.
     #[error("too many conversations")]
     TooManyConversations,

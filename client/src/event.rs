@@ -3,19 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use bytes::Bytes;
 use petrel_proto::code::Code;
 
-use crate::body::Undecodable;
+use crate::entry::{Entry, Preview};
 use crate::id::{ConversationId, MessageId, UserId};
-
-/// Entry kinds that this version knows.
-pub mod kind {
-    /// UTF-8 text.
-    pub const TEXT: u16 = 1;
-    /// The application's own format.
-    pub const CUSTOM: u16 = 2;
-}
+use crate::logged::OwnEvent;
 
 /// Which conversation is meant: its id, and the other user when it is a pair's
 /// (needed until the pair's conversation exists).
@@ -30,66 +22,6 @@ pub struct ConversationRef {
 impl From<ConversationId> for ConversationRef {
     fn from(id: ConversationId) -> Self {
         Self { id, peer: None }
-    }
-}
-
-/// An entry of a conversation's log.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// Whose entry it is.
-    pub conversation: ConversationId,
-    /// Its place: 1, 2, 3, ...
-    pub seq: u64,
-    /// The message's id.
-    pub id: MessageId,
-    /// Who caused it.
-    pub sender: UserId,
-    /// When it was committed, Unix milliseconds.
-    pub time_ms: u64,
-    /// Countable entries up to and including it.
-    pub count: u64,
-    /// What it is ([`kind`]).
-    pub kind: u16,
-    /// The decoded body, or why it cannot be decoded.
-    pub body: Result<Bytes, Undecodable>,
-}
-
-impl fmt::Debug for Entry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Entry")
-            .field("conversation", &self.conversation)
-            .field("seq", &self.seq)
-            .field("id", &self.id)
-            .field("sender", &self.sender)
-            .field("kind", &self.kind)
-            .field("body_bytes", &self.body.as_ref().map(Bytes::len))
-            .finish_non_exhaustive()
-    }
-}
-
-/// A message that is not stored yet: shown greyed, dropped after 60 s or when
-/// the entry with this sender and id comes.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Preview {
-    /// Where it will appear.
-    pub conversation: ConversationId,
-    /// The message's id.
-    pub id: MessageId,
-    /// Who sent it.
-    pub sender: UserId,
-    /// What it is ([`kind`]).
-    pub kind: u16,
-    /// The decoded body, or why it cannot be decoded.
-    pub body: Result<Bytes, Undecodable>,
-}
-
-impl fmt::Debug for Preview {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Preview")
-            .field("conversation", &self.conversation)
-            .field("id", &self.id)
-            .field("sender", &self.sender)
-            .finish_non_exhaustive()
     }
 }
 
@@ -245,6 +177,30 @@ pub enum Event {
         head: u64,
         /// The other one of a pair.
         peer: Option<UserId>,
+    },
+    /// The user's own log says: a contact, the account, a device or a setting has changed.
+    Own(OwnEvent),
+    /// A part of the user's own log is not handed out, or has changed its history: load contacts,
+    /// account and conversations anew.
+    OwnMissed,
+    /// Somebody writes, or does so no longer (also 6 s after the last sign of it, and with the
+    /// message).
+    Typing {
+        /// Where.
+        conversation: ConversationId,
+        /// Who.
+        user: UserId,
+        /// Whether.
+        typing: bool,
+    },
+    /// A user that is watched is there, or is not.
+    Presence {
+        /// Who.
+        user: UserId,
+        /// Whether the user is there.
+        online: bool,
+        /// When the user was last there, Unix milliseconds; 0: never, or not known.
+        seen_ms: u64,
     },
     /// The outbox's file cannot be written; nothing new is sent until it can.
     OutboxUnavailable {

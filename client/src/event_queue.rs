@@ -168,6 +168,9 @@ impl Handled {
                 at: crate::cursor::Cursor::of(entry),
                 sender: entry.sender,
             }),
+            Event::Own(own) => {
+                Some(Self { conversation: own.log, at: own.cursor, sender: own.sender })
+            }
             _ => None,
         }
     }

@@ -97,10 +97,20 @@ impl ConversationId {
     /// The conversation of two users, the same whoever asks.
     pub fn of_pair(one: UserId, other: UserId) -> Self {
         let (low, high) = if one <= other { (one, other) } else { (other, one) };
+        Self::derived(b"petrel pair 1", &[low, high])
+    }
+
+    /// A user's own log.
+    pub fn of_user(user: UserId) -> Self {
+        Self::derived(b"petrel user 1", &[user])
+    }
+
+    fn derived(domain: &[u8], users: &[UserId]) -> Self {
         let mut hash = Sha256::new();
-        hash.update(b"petrel pair 1");
-        hash.update(low.0);
-        hash.update(high.0);
+        hash.update(domain);
+        for user in users {
+            hash.update(user.0);
+        }
         let digest = hash.finalize();
         let mut id = [0; 16];
         id.copy_from_slice(&digest[..16]);

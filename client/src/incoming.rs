@@ -1,16 +1,22 @@
 //! Frames of a conversation's stream, checked and in the client's own words.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use petrel_proto::code::Code;
 use petrel_proto::wire::{self, Frame, frame::What};
 
 use crate::body::{self, Undecodable};
 use crate::cursor::Cursor;
-use crate::event::{Entry, GapReason, Preview, Receipt};
+use crate::draft::{MENTIONS_MAX, REACTION_BYTES_MAX};
+use crate::entry::{Entry, EntryState, Preview, Reaction};
+use crate::event::{GapReason, Receipt};
 use crate::id::{ConversationId, MessageId, UserId};
 
 /// Members in one Receipts or Attach that are looked at, at the most.
-const MEMBERS_MAX: usize = 1_024;
+pub(crate) const MEMBERS_MAX: usize = 1_024;
+/// Different reactions to one entry that are believed (more than the protocol allows).
+const REACTIONS_MAX: usize = 128;
 /// Bytes of a refusal's text that are kept.
 const TEXT_BYTES_MAX: usize = 512;
 
@@ -39,13 +45,16 @@ pub(crate) struct Push {
     pub(crate) count: u64,
     pub(crate) kind: u16,
     pub(crate) body: Result<Bytes, Undecodable>,
+    pub(crate) target: Option<u64>,
+    pub(crate) mentions: Vec<UserId>,
+    pub(crate) state: EntryState,
 }
 
 impl Push {
     /// The entry, of this sender.
     pub(crate) fn by(self, conversation: ConversationId, sender: UserId) -> Entry {
-        let Self { sender: _, seq, id, time_ms, count, kind, body } = self;
-        Entry { conversation, seq, id, sender, time_ms, count, kind, body }
+        let Self { sender: _, seq, id, time_ms, count, kind, body, target, mentions, state } = self;
+        Entry { conversation, seq, id, sender, time_ms, count, kind, body, target, mentions, state }
     }
 }
 
@@ -98,7 +107,7 @@ pub(crate) fn read(
     what: What,
 ) -> Result<Incoming, BadFrame> {
     Ok(match what {
-        What::Push(_) => Incoming::Push(push(&frame)?),
+        What::Push(said) => Incoming::Push(push(&frame, &said)?),
         What::Ack(_) => Incoming::Ack {
             number: frame.number,
             seq: place(frame.seq)?,
@@ -127,12 +136,20 @@ pub(crate) fn read(
 
 /// A Push of a page, or the last entry in a Summary: they name the sender.
 pub(crate) fn entry(conversation: ConversationId, frame: &Frame) -> Result<Entry, BadFrame> {
-    let push = push(frame)?;
+    let said = match &frame.what {
+        Some(What::Push(said)) => Cow::Borrowed(said),
+        // The header of a Summary.
+        _ => Cow::Owned(wire::Push::default()),
+    };
+    let push = push(frame, &said)?;
     let sender = push.sender.ok_or(BadFrame("an entry without a sender"))?;
     Ok(push.by(conversation, sender))
 }
 
-fn push(frame: &Frame) -> Result<Push, BadFrame> {
+fn push(frame: &Frame, said: &wire::Push) -> Result<Push, BadFrame> {
+    if frame.mentions.len() > MENTIONS_MAX {
+        return Err(BadFrame("more than 50 mentions"));
+    }
     Ok(Push {
         seq: place(frame.seq)?,
         id: message_id(&frame.id)?,
@@ -141,6 +158,29 @@ fn push(frame: &Frame) -> Result<Push, BadFrame> {
         count: frame.count,
         kind: kind(frame)?,
         body: body::decode(frame.encoding, &frame.body),
+        target: (frame.target > 0).then_some(frame.target),
+        mentions: frame.mentions.iter().map(user_id).collect::<Result<_, _>>()?,
+        state: entry_state(said)?,
+    })
+}
+
+fn entry_state(said: &wire::Push) -> Result<EntryState, BadFrame> {
+    if said.reactions.len() > REACTIONS_MAX {
+        return Err(BadFrame("too many reactions to one entry"));
+    }
+    let reaction = |reaction: &wire::ReactionCount| {
+        if reaction.emoji.is_empty() || reaction.emoji.len() > REACTION_BYTES_MAX {
+            return Err(BadFrame("a reaction of none or more than 32 bytes"));
+        }
+        let wire::ReactionCount { emoji, count, own } = reaction.clone();
+        Ok(Reaction { emoji, count, own })
+    };
+    Ok(EntryState {
+        revision: said.revision,
+        changed: said.changed,
+        recalled: said.recalled,
+        hidden: said.hidden,
+        reactions: said.reactions.iter().map(reaction).collect::<Result<_, _>>()?,
     })
 }
 
@@ -194,7 +234,7 @@ pub(crate) fn write_cursor(cursor: Cursor) -> wire::Cursor {
     wire::Cursor { seq: cursor.seq, tail: Bytes::copy_from_slice(&cursor.tail) }
 }
 
-fn receipts(members: &[wire::MemberReceipt]) -> Result<Vec<SaidReceipt>, BadFrame> {
+pub(crate) fn receipts(members: &[wire::MemberReceipt]) -> Result<Vec<SaidReceipt>, BadFrame> {
     members
         .iter()
         .take(MEMBERS_MAX)
@@ -257,6 +297,8 @@ mod tests {
             Frame { id: Bytes::new(), ..push() },
             Frame { sender: Bytes::from_static(&[3; 17]), ..push() },
             Frame { entry_kind: 65_536, ..push() },
+            Frame { mentions: vec![Bytes::from_static(&[1; 15])], ..push() },
+            Frame { mentions: vec![Bytes::from_static(&[1; 16]); 51], ..push() },
         ];
         for frame in bad {
             assert!(read(HERE, frame.clone(), what()).is_err(), "{frame:?}");

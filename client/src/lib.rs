@@ -4,13 +4,17 @@
 //! The specification is docs/protocol.md. **Invariant:** this crate knows
 //! `petrel-proto` and nothing else of ours.
 
+mod arrivals;
 mod backoff;
 mod body;
 mod client;
+mod control;
 mod conversation;
 mod cursor;
 mod dialer;
 mod dictionary;
+mod draft;
+mod entry;
 mod error;
 mod event;
 mod event_queue;
@@ -19,32 +23,42 @@ mod frames;
 mod id;
 mod identity;
 mod incoming;
+mod logged;
 mod options;
 mod outbox;
 mod outbox_file;
+mod own_log;
+mod presence;
 mod receipt;
 mod request;
 mod session;
 mod shared;
 mod state;
 mod stream;
-mod timeline;
 mod tls;
+mod typing;
 mod watch;
 
 pub use body::{BODY_BYTES_MAX, Undecodable};
 pub use client::{Client, Events, Stats};
 pub use cursor::Cursor;
 pub use dialer::{Dialer, DialerOptions, Server, Transport, endpoint_config};
+pub use draft::{Draft, MENTIONS_MAX, REACTION_BYTES_MAX};
+pub use entry::{EVERYBODY, Entry, EntryState, Preview, Reaction, kind};
 pub use error::{ClientError, SendError, SendOutcomeError};
 pub use event::{
-    Acked, ConversationRef, Entry, Event, GapReason, Observer, OfflineReason, Preview, Receipt,
-    Refused, kind,
+    Acked, ConversationRef, Event, GapReason, Observer, OfflineReason, Receipt, Refused,
 };
 pub use id::{ConversationId, DeviceId, IdError, MessageClock, MessageId, UserId};
 pub use identity::{Identity, Secret, Token};
+pub use logged::{GroupEvent, OwnChange, OwnEvent};
 pub use options::{ClientOptions, OutboxPlace};
 pub use petrel_proto::code::Code;
 pub use quinn;
-pub use request::{Page, PageRequest, Summaries, Summary, UserFound};
+pub use request::{
+    Account, AccountCommand, Audience, Contact, ContactCommand, Contacts, Device, Friendship,
+    Group, GroupCommand, GroupProfile, JoinBy, JoinRequest, JoinRequests, Joins, Link, LinkSecret,
+    ListRequest, Member, MemberSettings, Members, Page, PageRequest, Password, Privacy, Role,
+    Setting, Summaries, Summary, UserFound,
+};
 pub use tls::{Trust, client_config as tls_config};

@@ -7,8 +7,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use bytes::Bytes;
-
+use crate::draft::Content;
 use crate::id::MessageId;
 
 /// Messages under way on one stream, at the most. Refusals for now halve what is allowed, each
@@ -19,9 +18,7 @@ const WINDOW_MAX: usize = 1_024;
 #[derive(Debug)]
 pub(crate) struct Queued<W> {
     pub(crate) id: MessageId,
-    pub(crate) kind: u16,
-    pub(crate) encoding: u32,
-    pub(crate) body: Bytes,
+    pub(crate) content: Content,
     /// It may be sent once the file has got this far; 0: at once.
     pub(crate) durable_at: u64,
     /// Whether it may have been sent before.
@@ -33,18 +30,8 @@ pub(crate) struct Queued<W> {
 }
 
 impl<W> Queued<W> {
-    pub(crate) fn new(id: MessageId, kind: u16, encoding: u32, body: Bytes) -> Self {
-        Self {
-            id,
-            kind,
-            encoding,
-            body,
-            durable_at: 0,
-            tried: false,
-            waiter: None,
-            number: 0,
-            left: None,
-        }
+    pub(crate) fn new(id: MessageId, content: Content) -> Self {
+        Self { id, content, durable_at: 0, tried: false, waiter: None, number: 0, left: None }
     }
 }
 
@@ -64,9 +51,7 @@ pub(crate) struct Outgoing {
     pub(crate) number: u64,
     pub(crate) again: bool,
     pub(crate) id: MessageId,
-    pub(crate) kind: u16,
-    pub(crate) encoding: u32,
-    pub(crate) body: Bytes,
+    pub(crate) content: Content,
 }
 
 #[derive(Debug)]
@@ -151,14 +136,7 @@ impl<W> Outbox<W> {
             self.next_number += 1;
         }
         let again = std::mem::replace(&mut item.tried, true);
-        Some(Outgoing {
-            number: item.number,
-            again,
-            id: item.id,
-            kind: item.kind,
-            encoding: item.encoding,
-            body: item.body.clone(),
-        })
+        Some(Outgoing { number: item.number, again, id: item.id, content: item.content.clone() })
     }
 
     /// The message has its answer: takes it out.
@@ -241,6 +219,7 @@ impl<W> Outbox<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
     use std::time::Duration;
 
     fn outbox(ids: std::ops::RangeInclusive<u8>) -> Outbox<()> {
@@ -252,7 +231,7 @@ mod tests {
     }
 
     fn message(id: u8) -> Queued<()> {
-        Queued::new(MessageId([id; 16]), 1, 0, Bytes::from(vec![id]))
+        Queued::new(MessageId([id; 16]), Content::plain(1, 0, Bytes::from(vec![id])))
     }
 
     fn write(outbox: &mut Outbox<()>, now: Instant) -> Vec<(u64, u8, bool)> {
@@ -321,7 +300,7 @@ mod tests {
         let mut outbox = Outbox::default();
         for id in 0..2 * WINDOW_MAX as u128 {
             let id = MessageId(id.to_be_bytes());
-            outbox.push(Queued::new(id, 1, 0, Bytes::new()));
+            outbox.push(Queued::new(id, Content::plain(1, 0, Bytes::new())));
         }
         let mut number = 1;
         let mut allowed = WINDOW_MAX;

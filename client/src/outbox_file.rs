@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use rusqlite::{Connection, params};
 
 use crate::cursor::{Cursor, CursorTrail};
+use crate::draft::Content;
 use crate::error::ClientError;
 use crate::id::{ConversationId, DeviceId, MessageId, UserId};
 
@@ -34,9 +34,7 @@ pub(crate) struct Stored {
     pub(crate) conversation: ConversationId,
     pub(crate) peer: Option<UserId>,
     pub(crate) id: MessageId,
-    pub(crate) kind: u16,
-    pub(crate) encoding: u32,
-    pub(crate) body: Bytes,
+    pub(crate) content: Content,
 }
 
 /// What a file held when it was opened.
@@ -184,8 +182,9 @@ fn write(db: &mut Connection, batch: &Pending) -> rusqlite::Result<()> {
     let transaction = db.transaction()?;
     {
         let mut put = transaction.prepare_cached(
-            "INSERT OR IGNORE INTO message (id, conversation, peer, kind, encoding, body)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT OR IGNORE INTO message
+                 (id, conversation, peer, kind, encoding, body, target, mentions, revision)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )?;
         let mut remove = transaction.prepare_cached("DELETE FROM message WHERE id = ?1")?;
         for change in &batch.changes {
@@ -194,9 +193,12 @@ fn write(db: &mut Connection, batch: &Pending) -> rusqlite::Result<()> {
                     message.id.0,
                     message.conversation.0,
                     message.peer.map(|peer| peer.0),
-                    message.kind,
-                    message.encoding,
-                    message.body.as_ref(),
+                    message.content.kind,
+                    message.content.encoding,
+                    message.content.body.as_ref(),
+                    message.content.target.map(u64::cast_signed),
+                    mention_bytes(&message.content.mentions),
+                    message.content.revision,
                 ])?,
                 Change::Remove(id) => remove.execute([id.0])?,
             };
@@ -228,7 +230,33 @@ fn prepare(db: &mut Connection) -> rusqlite::Result<()> {
              body BLOB NOT NULL
          );
          CREATE TABLE IF NOT EXISTS cursor (conversation BLOB PRIMARY KEY, trail BLOB NOT NULL) WITHOUT ROWID;",
-    )
+    )?;
+    migrate(db)
+}
+
+/// Brings a file of an earlier version to this one. A file's version is SQLite's `user_version`.
+fn migrate(db: &mut Connection) -> rusqlite::Result<()> {
+    let transaction = db.transaction()?;
+    let version: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if version < 1 {
+        transaction.execute_batch(
+            "ALTER TABLE message ADD COLUMN target INTEGER;
+             ALTER TABLE message ADD COLUMN mentions BLOB NOT NULL DEFAULT x'';
+             ALTER TABLE message ADD COLUMN revision INTEGER NOT NULL DEFAULT 0;",
+        )?;
+        transaction.pragma_update(None, "user_version", 1)?;
+    }
+    transaction.commit()
+}
+
+/// The mentioned users' ids, one after the other.
+fn mention_bytes(mentions: &[UserId]) -> Vec<u8> {
+    mentions.iter().flat_map(|user| user.0).collect()
+}
+
+fn mentions_from_bytes(bytes: &[u8]) -> Arc<[UserId]> {
+    let (users, _) = bytes.as_chunks::<16>();
+    users.iter().copied().map(UserId).collect()
 }
 
 fn claim(db: &Connection, device: DeviceId) -> rusqlite::Result<Vec<u8>> {
@@ -238,7 +266,8 @@ fn claim(db: &Connection, device: DeviceId) -> rusqlite::Result<Vec<u8>> {
 
 fn read(db: &Connection) -> rusqlite::Result<Contents> {
     let mut messages = db.prepare(
-        "SELECT conversation, peer, id, kind, encoding, body FROM message ORDER BY place",
+        "SELECT conversation, peer, id, kind, encoding, body, target, mentions, revision
+         FROM message ORDER BY place",
     )?;
     let messages = messages
         .query_map([], |row| {
@@ -246,9 +275,14 @@ fn read(db: &Connection) -> rusqlite::Result<Contents> {
                 conversation: ConversationId(row.get(0)?),
                 peer: row.get::<_, Option<[u8; 16]>>(1)?.map(UserId),
                 id: MessageId(row.get(2)?),
-                kind: row.get(3)?,
-                encoding: row.get(4)?,
-                body: row.get::<_, Vec<u8>>(5)?.into(),
+                content: Content {
+                    kind: row.get(3)?,
+                    encoding: row.get(4)?,
+                    body: row.get::<_, Vec<u8>>(5)?.into(),
+                    target: row.get::<_, Option<i64>>(6)?.map(i64::cast_unsigned),
+                    mentions: mentions_from_bytes(&row.get::<_, Vec<u8>>(7)?),
+                    revision: row.get(8)?,
+                },
             })
         })?
         .collect::<rusqlite::Result<_>>()?;
@@ -297,6 +331,7 @@ fn make_private(path: &Path) -> std::io::Result<()> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
     use super::*;
+    use bytes::Bytes;
     use std::sync::mpsc;
 
     struct Watcher(mpsc::SyncSender<u64>);
@@ -315,9 +350,12 @@ mod tests {
             conversation: ConversationId([1; 16]),
             peer: id.is_multiple_of(2).then_some(UserId([9; 16])),
             id: MessageId([id; 16]),
-            kind: 1,
-            encoding: 17,
-            body: Bytes::from(vec![id; 3]),
+            content: Content {
+                target: id.is_multiple_of(4).then_some(u64::from(id) << 40),
+                mentions: (0..id % 3).map(|n| UserId([n; 16])).collect(),
+                revision: id.into(),
+                ..Content::plain(1, 17, Bytes::from(vec![id; 3]))
+            },
         }
     }
 
@@ -356,6 +394,36 @@ mod tests {
         file.put(message(3));
         file.remove(MessageId([5; 16]));
         drop(file);
+    }
+
+    #[test]
+    fn a_file_of_the_first_version_keeps_its_messages() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("outbox.sqlite");
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(
+            "CREATE TABLE device (only INTEGER PRIMARY KEY CHECK (only = 1), id BLOB NOT NULL);
+             INSERT INTO device VALUES (1, x'07070707070707070707070707070707');
+             CREATE TABLE message (
+                 place INTEGER PRIMARY KEY AUTOINCREMENT,
+                 id BLOB NOT NULL UNIQUE,
+                 conversation BLOB NOT NULL,
+                 peer BLOB,
+                 kind INTEGER NOT NULL,
+                 encoding INTEGER NOT NULL,
+                 body BLOB NOT NULL
+             );
+             INSERT INTO message VALUES (3, x'02020202020202020202020202020202',
+                 x'01010101010101010101010101010101', NULL, 1, 17, x'020202');",
+        )
+        .unwrap();
+        drop(old);
+        for _ in 0..2 {
+            let (_, contents) = OutboxFile::open(&path, DeviceId([7; 16])).unwrap();
+            let [message] = contents.messages.as_slice() else { unreachable!() };
+            assert_eq!(message.id, MessageId([2; 16]));
+            assert_eq!(message.content, Content::plain(1, 17, Bytes::from_static(&[2; 3])));
+        }
     }
 
     #[test]

@@ -1,5 +1,11 @@
 //! Requests: one stream each.
 
+mod account;
+mod check;
+mod contact;
+mod group;
+mod list;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,96 +17,50 @@ use quinn::Connection;
 
 use crate::backoff::jittered;
 use crate::error::ClientError;
-use crate::event::{Entry, GapReason};
 use crate::frames::FrameSource;
-use crate::id::{ConversationId, UserId};
-use crate::identity::{Identity, Token};
+use crate::id::ConversationId;
+use crate::identity::{Identity, Secret, Token};
 use crate::incoming;
 use crate::shared::{Phase, Shared};
 
-/// Which part of a conversation's log to read.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct PageRequest {
-    /// Of which conversation.
-    pub conversation: ConversationId,
-    /// The first seq wanted.
-    pub from: u64,
-    /// The last seq wanted; 0: the head.
-    pub to: u64,
-    /// Entries, at most 200; 0: the server's choice.
-    pub limit: u32,
-    /// Whether the page ends at `to` instead of starting at `from`.
-    pub newest: bool,
-}
+pub use account::{
+    Account, AccountCommand, Audience, Device, MemberSettings, Password, Privacy, Setting,
+    UserFound,
+};
+pub(crate) use account::{member_settings, privacy};
+pub(crate) use check::{bytes as checked_bytes, conversation as conversation_id};
+pub(crate) use check::{
+    device as device_id, text as checked_text, user as user_id, users as user_ids,
+};
+pub(crate) use contact::contact;
+pub use contact::{Contact, ContactCommand, Contacts, Friendship};
+pub use group::{
+    Group, GroupCommand, GroupProfile, JoinBy, JoinRequest, JoinRequests, Joins, Link, LinkSecret,
+    Member, Members, Role,
+};
+pub(crate) use group::{known_user, profile};
+pub use list::{ListRequest, Page, PageRequest, Summaries, Summary};
 
-/// A part of a conversation's log.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Page {
-    /// The entries, in rising order.
-    pub entries: Vec<Entry>,
-    /// What is missing among them: first, last, why.
-    pub gaps: Vec<(u64, u64, GapReason)>,
-    /// The conversation's last entry's place.
-    pub head: u64,
-}
-
-/// A user.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct UserFound {
-    /// Who.
-    pub user: UserId,
-    /// The user's name.
-    pub name: String,
-}
-
-/// One conversation of the list.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Summary {
-    /// Which.
-    pub conversation: ConversationId,
-    /// Of a pair: the other one.
-    pub peer: Option<UserFound>,
-    /// Messages of others above the read cursor.
-    pub unread: u64,
-    /// Own cursors: delivered and read.
-    pub own: (u64, u64),
-    /// The peer's cursors: delivered and read.
-    pub peer_receipt: (u64, u64),
-    /// When something happened last, Unix milliseconds.
-    pub last_activity_ms: u64,
-    /// The last entry.
-    pub last: Option<Entry>,
-}
-
-/// One page of the list of conversations.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Summaries {
-    /// Most recently active first.
-    pub summaries: Vec<Summary>,
-    /// Where the next page starts; empty after the last.
-    pub next_page: Bytes,
-}
-
-/// Bytes of a user name that are believed.
-const NAME_BYTES_MAX: usize = 256;
 /// Frames that one answer has, at the most.
 const ANSWER_FRAMES_MAX: usize = 1_024;
 /// Bytes of bodies that one answer has, at the most.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 /// Entries of one page, at the most (the protocol's limit).
 const PAGE_ENTRIES_MAX: u32 = 200;
+/// Bytes of a token, at the most.
+const TOKEN_BYTES_MAX: usize = 2_048;
 /// How long to wait before a request that was refused for now is made again, at the least.
 const RETRY_MIN: Duration = Duration::from_millis(50);
 
 /// Makes one request; `each` takes the answers and says whether that was the last.
 pub(crate) async fn exchange(
     connection: &Connection,
-    request: What,
+    request: &Frame,
     mut each: impl FnMut(Frame, What) -> Result<bool, ClientError>,
 ) -> Result<(), ClientError> {
     let lost = |why: String| ClientError::Connection(why);
     let (mut send, recv) = connection.open_bi().await.map_err(|error| lost(error.to_string()))?;
-    let bytes = petrel_proto::frame::encode(&bare(request));
+    let bytes = petrel_proto::frame::encode(request);
     match send.write_chunk(bytes).await {
         // A server that refuses may ask us to stop; its refusal is still to be read.
         Ok(()) | Err(quinn::WriteError::Stopped(_)) => drop(send.finish()),
@@ -142,26 +102,41 @@ fn bad(frame: incoming::BadFrame) -> ClientError {
     ClientError::Protocol(frame.0.to_owned())
 }
 
-pub(crate) async fn register(
+/// Registers, or logs in with something else than a device's secret: makes a device, whose token
+/// comes with it when it was a log-in.
+pub(crate) async fn sign_up(
     connection: &Connection,
+    request: What,
     user_name: &str,
-    device_label: &str,
-) -> Result<wire::Registered, ClientError> {
-    let request = What::Register(wire::Register {
-        user_name: user_name.to_owned(),
-        device_label: device_label.to_owned(),
-        password: String::new(),
-    });
-    let mut answer = None;
-    exchange(connection, request, |_, what| match what {
-        What::Registered(registered) => {
-            answer = Some(registered);
-            Ok(true)
+) -> Result<(Identity, Option<Token>), ClientError> {
+    let wants_token = !matches!(request, What::Register(_));
+    let mut registered = None;
+    let mut token = None;
+    exchange(connection, &bare(request), |_, what| {
+        match what {
+            What::Registered(said) => registered = Some(said),
+            What::Token(said) => token = Some(token_of(said)?),
+            What::Done(_) => return Ok(true),
+            _ => return Err(unexpected()),
         }
-        _ => Err(unexpected()),
+        Ok(registered.is_some() && (!wants_token || token.is_some()))
     })
     .await?;
-    answer.ok_or_else(unexpected)
+    let registered: wire::Registered = registered.ok_or_else(unexpected)?;
+    let secret = <[u8; 32]>::try_from(registered.device_secret.as_ref())
+        .map_err(|_| ClientError::Protocol("a secret of another size".to_owned()))?;
+    let identity = Identity {
+        user: user_id(&registered.user)?,
+        user_name: user_name.to_owned(),
+        device: device_id(&registered.device)?,
+        secret: Secret::new(secret),
+    };
+    Ok((identity, token))
+}
+
+fn token_of(said: wire::Token) -> Result<Token, ClientError> {
+    let text = checked_text("a token", said.token, TOKEN_BYTES_MAX)?;
+    Ok(Token { text, expires_ms: said.expires_ms })
 }
 
 /// Exchanges the device's secret for a token.
@@ -174,9 +149,9 @@ pub(crate) async fn login(
         device_secret: Bytes::copy_from_slice(identity.secret.expose()),
     });
     let mut answer = None;
-    exchange(connection, request, |_, what| match what {
-        What::Token(token) => {
-            answer = Some(Token { text: token.token, expires_ms: token.expires_ms });
+    exchange(connection, &bare(request), |_, what| match what {
+        What::Token(said) => {
+            answer = Some(token_of(said)?);
             Ok(true)
         }
         _ => Err(unexpected()),
@@ -193,6 +168,12 @@ impl Shared {
         request: What,
         take: impl Fn(&mut A, Frame, What) -> Result<bool, ClientError>,
     ) -> Result<A, ClientError> {
+        let is_change = is_change(&request);
+        let mut request = bare(request);
+        if is_change {
+            // The same id each time: what was carried out before its answer was lost is not done twice.
+            request.id = self.state.lock().next_id().to_bytes();
+        }
         let attempts = async {
             loop {
                 let _permit = self.requests.acquire().await.map_err(|_| ClientError::Closed)?;
@@ -206,7 +187,7 @@ impl Shared {
                 self.busy.notify_one();
                 let mut answer = A::default();
                 let each = |frame, what| take(&mut answer, frame, what);
-                match exchange(&connection, request.clone(), each).await {
+                match exchange(&connection, &request, each).await {
                     Ok(()) => return Ok(answer),
                     Err(error) => {
                         let Some(wait) = retry_after(&error) else {
@@ -237,85 +218,32 @@ impl Shared {
         }
     }
 
-    pub(crate) async fn history(&self, page: PageRequest) -> Result<Page, ClientError> {
-        let request = What::ReadHistory(wire::ReadHistory {
-            conversation: page.conversation.to_bytes(),
-            from: page.from,
-            to: page.to,
-            limit: page.limit,
-            newest: page.newest,
-        });
-        let answered = self
-            .request(request, move |answer: &mut Page, frame, what| {
-                match what {
-                    What::Push(_) => answer
-                        .entries
-                        .push(incoming::entry(page.conversation, &frame).map_err(bad)?),
-                    What::Gap(gap) => answer.gaps.push(incoming::read_gap(&gap).map_err(bad)?),
-                    What::Done(done) => {
-                        answer.head = done.head;
-                        return Ok(true);
-                    }
-                    _ => return Err(unexpected()),
-                }
-                Ok(false)
-            })
-            .await;
-        let mut page = answered?;
-        self.complete(page.entries.iter_mut().map(|entry| &mut entry.body)).await;
-        Ok(page)
-    }
-
-    pub(crate) async fn list(&self, page: Bytes, limit: u32) -> Result<Summaries, ClientError> {
-        let request = What::ListConversations(wire::ListConversations { page, limit, since_ms: 0 });
-        let answered = self
-            .request(request, |answer: &mut Summaries, frame, what| {
-                match what {
-                    What::Summary(said) => answer.summaries.push(summary(&frame, said)?),
-                    What::Done(done) => {
-                        answer.next_page = done.next_page;
-                        return Ok(true);
-                    }
-                    _ => return Err(unexpected()),
-                }
-                Ok(false)
-            })
-            .await;
-        let mut page = answered?;
-        let last = page.summaries.iter_mut().filter_map(|line| line.last.as_mut());
-        self.complete(last.map(|entry| &mut entry.body)).await;
-        Ok(page)
-    }
-
-    pub(crate) async fn find_users(
-        &self,
-        names: &[&str],
-        users: &[UserId],
-    ) -> Result<Vec<UserFound>, ClientError> {
-        let request = What::FindUsers(wire::FindUsers {
-            names: names.iter().map(|&name| name.to_owned()).collect(),
-            users: users.iter().map(|user| user.to_bytes()).collect(),
-        });
-        self.request(request, |answer: &mut Vec<UserFound>, _, what| match what {
-            What::UserFound(found) => {
-                answer.push(user_found(found)?);
-                Ok(false)
-            }
+    /// A request that is answered with Done alone.
+    pub(crate) async fn request_done(&self, request: What) -> Result<(), ClientError> {
+        self.request(request, |(): &mut (), _, what| match what {
             What::Done(_) => Ok(true),
             _ => Err(unexpected()),
         })
         .await
     }
+}
 
-    pub(crate) async fn set_block(&self, user: UserId, blocks: bool) -> Result<(), ClientError> {
-        let what = Some(wire::change_contact::What::Block(blocks));
-        let request = What::ChangeContact(wire::ChangeContact { user: user.to_bytes(), what });
-        self.request(request, |(): &mut (), _, what| match what {
-            What::Contact(_) => Ok(true),
-            _ => Err(unexpected()),
-        })
-        .await
-    }
+/// Whether the request changes something, so that it carries an id.
+fn is_change(request: &What) -> bool {
+    matches!(
+        request,
+        What::CreateGroup(_)
+            | What::ChangeGroup(_)
+            | What::JoinGroup(_)
+            | What::MakeLink(_)
+            | What::RevokeLink(_)
+            | What::ChangeContact(_)
+            | What::ChangePassword(_)
+            | What::RevokeDevice(_)
+            | What::ChangeAccount(_)
+            | What::SetConversation(_)
+            | What::HideEntries(_)
+    )
 }
 
 /// When a request may be made again; `None`: never.
@@ -332,32 +260,6 @@ fn retry_after(error: &ClientError) -> Option<Duration> {
     };
     let wait = Duration::from_millis(u64::from(if said_ms > 0 { said_ms } else { after_ms }));
     Some(jittered(wait.max(RETRY_MIN), rand::random()))
-}
-
-fn user_found(found: wire::UserFound) -> Result<UserFound, ClientError> {
-    if found.name.len() > NAME_BYTES_MAX {
-        return Err(ClientError::Protocol("a user name that is too long".to_owned()));
-    }
-    Ok(UserFound { user: incoming::user_id(&found.user).map_err(bad)?, name: found.name })
-}
-
-fn summary(frame: &Frame, said: wire::Summary) -> Result<Summary, ClientError> {
-    let conversation = ConversationId::from_slice(&said.conversation)
-        .map_err(|_| ClientError::Protocol("a Summary without a conversation".to_owned()))?;
-    let cursors = |receipt: Option<wire::MemberReceipt>| {
-        receipt.map_or((0, 0), |receipt| (receipt.delivered, receipt.read))
-    };
-    let last =
-        (frame.seq > 0).then(|| incoming::entry(conversation, frame).map_err(bad)).transpose()?;
-    Ok(Summary {
-        conversation,
-        peer: said.peer.map(user_found).transpose()?,
-        unread: said.unread,
-        own: cursors(said.own),
-        peer_receipt: cursors(said.peer_receipt),
-        last_activity_ms: said.last_activity_ms,
-        last,
-    })
 }
 
 /// Reads a gap of a conversation from history, page by page, and hands it over.

@@ -11,6 +11,7 @@ use quinn::{Connection, ConnectionError, SendStream, VarInt};
 use tokio::sync::mpsc;
 
 use crate::backoff::{Backoff, jittered};
+use crate::control;
 use crate::dialer::Line;
 use crate::error::ClientError;
 use crate::event::{Event, OfflineReason};
@@ -18,10 +19,12 @@ use crate::frames::{FrameSource, StreamEnd};
 use crate::id::{ConversationId, UserId};
 use crate::identity::Token;
 use crate::incoming;
+use crate::presence;
 use crate::request;
 use crate::shared::{Phase, Shared};
 use crate::state::unix_ms;
 use crate::stream;
+use crate::typing;
 use crate::watch;
 
 /// Receipts in one Hello, at the most (the protocol's limit).
@@ -43,12 +46,12 @@ struct SignedIn {
 }
 
 /// Why it is over, and what to do.
-struct Ended {
-    why: OfflineReason,
-    next: Next,
+pub(crate) struct Ended {
+    pub(crate) why: OfflineReason,
+    pub(crate) next: Next,
 }
 
-enum Next {
+pub(crate) enum Next {
     /// Dial again, after the back-off's wait or this one, if it is longer.
     Again(Duration),
     /// Dial now; the old connection goes on meanwhile.
@@ -80,7 +83,11 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         }
         OfflineReason::Closed(code) => ClientError::Refused {
             code: *code,
-            text: "the connection was closed".to_owned(),
+            text: match code {
+                Code::Revoked => "this device was signed out for good",
+                _ => "the connection was closed",
+            }
+            .to_owned(),
             retry_after_ms: 0,
         },
         OfflineReason::Lost(_) => ClientError::Closed,
@@ -284,6 +291,9 @@ impl Session {
         if user != self.shared.options.identity.user {
             return Err(ClientError::Protocol("the token belongs to another user".to_owned()));
         }
+        if !said.log.is_empty() && said.log != self.shared.own_log.to_bytes() {
+            return Err(ClientError::Protocol("a Welcome with another user's log".to_owned()));
+        }
         let mut session = [0; 16];
         if said.session.len() == session.len() {
             session.copy_from_slice(&said.session);
@@ -293,6 +303,7 @@ impl Session {
             connection.clone(),
             said.streams_max,
             said.server_time_ms,
+            &said.features,
             |clock_offset_ms| Event::Online { user, session, clock_offset_ms },
         );
         Ok(())
@@ -304,7 +315,8 @@ impl Session {
         let shared = Arc::clone(&self.shared);
         let (answers, answered) = mpsc::channel(4);
         let ended = tokio::select! {
-            ended = read_control(&shared, control, answers) => ended,
+            ended = control::read(&shared, control, answers) => ended,
+            () = typing::read_datagrams(&shared, connection) => lost(connection).await,
             () = accept_streams(&shared, connection) => lost(connection).await,
             ended = self.refresh(connection, hello, answered) => ended,
             () = keep_time(&shared) => lost(connection).await,
@@ -317,7 +329,7 @@ impl Session {
         }
     }
 
-    /// Gets a new token whenever one is asked for.
+    /// Says who is watched, and gets a new token whenever one is asked for.
     async fn refresh(
         &mut self,
         connection: &Connection,
@@ -325,7 +337,15 @@ impl Session {
         mut answered: mpsc::Receiver<Result<u64, incoming::Refusal>>,
     ) -> Ended {
         loop {
-            self.shared.refresh.notified().await;
+            tokio::select! {
+                () = self.shared.refresh.notified() => {}
+                () = self.shared.watch.notified() => {
+                    if let Err(error) = presence::say_watched(&self.shared, control).await {
+                        return failed(error);
+                    }
+                    continue;
+                }
+            }
             loop {
                 let renewal = self.renew(connection, control, &mut answered);
                 let renewed = tokio::time::timeout(SIGN_IN_TIMEOUT, renewal)
@@ -364,71 +384,11 @@ impl Session {
     }
 }
 
-async fn write_frame(stream: &mut SendStream, what: What) -> Result<(), ClientError> {
+pub(crate) async fn write_frame(stream: &mut SendStream, what: What) -> Result<(), ClientError> {
     stream
         .write_chunk(petrel_proto::frame::encode(&bare(what)))
         .await
         .map_err(|error| ClientError::Connection(error.to_string()))
-}
-
-async fn read_control(
-    shared: &Arc<Shared>,
-    control: &mut FrameSource,
-    answers: mpsc::Sender<Result<u64, incoming::Refusal>>,
-) -> Ended {
-    loop {
-        let what = match control.next().await {
-            Ok((_, what)) => what,
-            Err(end) => return control_ended(end),
-        };
-        let answer = match what {
-            What::RefreshDue(_) => {
-                shared.refresh.notify_one();
-                None
-            }
-            What::Token(token) => Some(Ok(token.expires_ms)),
-            What::Refusal(said) => Some(Err(incoming::refusal(said))),
-            What::Hint(hint) => {
-                take_hint(shared, &hint);
-                shared.events.room().await;
-                None
-            }
-            What::GoAway(said) => {
-                tokio::time::sleep(between(&said)).await;
-                return Ended { why: OfflineReason::Closed(Code::GoingAway), next: Next::HandOver };
-            }
-            _ => return control_ended(StreamEnd::Broken("an unexpected frame".to_owned())),
-        };
-        if let Some(answer) = answer
-            && answers.try_send(answer).is_err()
-        {
-            tracing::debug!("an answer on the control stream that nobody asked for");
-        }
-    }
-}
-
-/// A random time in the range that a GoAway names.
-fn between(said: &wire::GoAway) -> Duration {
-    let min = f64::from(said.reconnect_after_ms_min);
-    let max = f64::from(said.reconnect_after_ms_max).max(min);
-    let ms = min + (max - min) * rand::random::<f64>();
-    Duration::from_secs_f64(ms / 1_000.0)
-}
-
-fn take_hint(shared: &Arc<Shared>, hint: &wire::Hint) {
-    let (Ok(id), Ok(peer)) =
-        (ConversationId::from_slice(&hint.conversation), incoming::optional_user(&hint.peer))
-    else {
-        tracing::warn!("a Hint with ids of another size");
-        return;
-    };
-    shared.events.push_all([Event::Hint { conversation: id, head: hint.head, peer }]);
-    shared.with(id, |conversation, _, _| {
-        if conversation.live {
-            conversation.show();
-        }
-    });
-    shared.settle();
 }
 
 /// Takes the streams that the server opens.
@@ -460,7 +420,7 @@ async fn lost(connection: &Connection) -> Ended {
     closed(&connection.closed().await)
 }
 
-fn control_ended(end: StreamEnd) -> Ended {
+pub(crate) fn control_ended(end: StreamEnd) -> Ended {
     match end {
         StreamEnd::Reset(code) => by_code(code, OfflineReason::Closed),
         StreamEnd::Finished => again("the server ended the session".to_owned()),

@@ -38,6 +38,8 @@ pub(crate) enum Phase {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) options: ClientOptions,
+    /// The user's own log.
+    pub(crate) own_log: ConversationId,
     pub(crate) state: Mutex<State>,
     pub(crate) events: EventQueue,
     pub(crate) file: Option<OutboxFile>,
@@ -48,6 +50,8 @@ pub(crate) struct Shared {
     pub(crate) timer: Notify,
     /// A new token is needed.
     pub(crate) refresh: Notify,
+    /// Other users are watched than the server was told.
+    pub(crate) watch: Notify,
     /// Something waits for an answer where nothing did.
     pub(crate) busy: Notify,
     /// Dial now.
@@ -97,6 +101,7 @@ impl Shared {
         if peer.is_some() {
             conversation.peer = peer;
         }
+        conversation.is_own_log = id == self.own_log;
         Ok(conversation)
     }
 
@@ -125,7 +130,9 @@ impl Shared {
         cx: &Context,
         fx: Effects,
     ) {
+        let stopped = state.typing.ended_by(&fx.events);
         self.events.push_all(fx.events);
+        self.events.push_all(stopped);
         for (message, bytes) in fx.removed {
             state.outbox_len -= 1;
             state.outbox_bytes -= bytes;
@@ -222,15 +229,19 @@ impl Shared {
         let mut fx = Effects::default();
         let mut writer = None;
         if !known && attach.after > 0 {
-            conversation.timeline.restart_unproved(attach.after);
-            fx.events.push(Event::Gap {
-                conversation: id,
-                from: 1,
-                to: attach.after,
-                reason: crate::event::GapReason::Skipped,
+            conversation.arrivals.restart_unproved(attach.after);
+            fx.events.push(if conversation.is_own_log {
+                Event::OwnMissed
+            } else {
+                Event::Gap {
+                    conversation: id,
+                    from: 1,
+                    to: attach.after,
+                    reason: crate::event::GapReason::Skipped,
+                }
             });
         }
-        if attach.after > conversation.timeline.position() {
+        if attach.after > conversation.arrivals.position() {
             // Our copy ends earlier: our own Attach, with our cursor, takes over.
             if conversation.stream.is_none() {
                 conversation.attach_anew();
@@ -308,13 +319,17 @@ impl Shared {
 
     /// When the next planned look is due.
     pub(crate) fn next_wake(&self) -> Option<Instant> {
-        self.state.lock().wakes.peek().map(|first| first.0.0)
+        let state = self.state.lock();
+        let look = state.wakes.peek().map(|first| first.0.0);
+        look.into_iter().chain(state.typing.next_end()).min()
     }
 
     /// Looks at the conversations whose time has come.
     pub(crate) fn fire(self: &Arc<Self>) {
         let cx = self.context();
         let mut state = self.state.lock();
+        let stopped = state.typing.expire(cx.now);
+        self.events.push_all(stopped);
         while let Some(Reverse((at, id))) = state.wakes.peek().copied() {
             if at > cx.now {
                 break;
@@ -342,11 +357,13 @@ impl Shared {
         connection: quinn::Connection,
         streams_max: u32,
         server_time_ms: u64,
+        features: &[String],
         event: impl FnOnce(i64) -> Event,
     ) {
         let now = Instant::now();
         let mut state = self.state.lock();
         state.leave_connection();
+        state.typing.connected(features);
         state.connection = Some(connection);
         state.streams_max = usize::try_from(streams_max).unwrap_or(usize::MAX).max(1);
         state.counters.sign_ins += 1;
@@ -358,6 +375,7 @@ impl Shared {
             self.ensure_stream(&mut state, id, now);
         }
         drop(state);
+        self.watch_again();
         self.phase.send_replace(Phase::Online);
         self.settle();
     }

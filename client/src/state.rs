@@ -9,6 +9,8 @@ use crate::cursor::CursorTrail;
 use crate::id::{ConversationId, MessageClock, MessageId};
 use crate::outbox::Queued;
 use crate::outbox_file::{Contents, Stored};
+use crate::presence::Watched;
+use crate::typing::Typing;
 
 /// Conversation streams of ours, until the server names its limit.
 const STREAMS_DEFAULT: usize = 64;
@@ -38,6 +40,8 @@ pub(crate) struct State {
     pub(crate) generation: u64,
     pub(crate) counters: Counters,
     pub(crate) stopped: bool,
+    pub(crate) typing: Typing,
+    pub(crate) watched: Watched,
 }
 
 /// Unix milliseconds of this device.
@@ -63,6 +67,8 @@ impl State {
             generation: 0,
             counters: Counters::default(),
             stopped: false,
+            typing: Typing::default(),
+            watched: Watched::default(),
         };
         for (id, trail) in contents.cursors {
             let conversation = Conversation::new(id, trail, now);
@@ -70,7 +76,7 @@ impl State {
         }
         for message in contents.messages {
             state.outbox_len += 1;
-            state.outbox_bytes += message.body.len();
+            state.outbox_bytes += message.content.bytes();
             let conversation =
                 state.conversations.entry(message.conversation).or_insert_with(|| {
                     Conversation::new(message.conversation, CursorTrail::default(), now)
@@ -142,7 +148,7 @@ impl State {
 }
 
 fn stored_again(message: Stored) -> Queued<Waiter> {
-    let mut queued = Queued::new(message.id, message.kind, message.encoding, message.body);
+    let mut queued = Queued::new(message.id, message.content);
     // It may have been sent before the restart.
     queued.tried = true;
     queued
@@ -152,6 +158,7 @@ impl State {
     pub(crate) fn leave_connection(&mut self) {
         let now = Instant::now();
         self.connection = None;
+        self.typing.connection_gone();
         for conversation in self.conversations.values_mut() {
             conversation.disconnected(now);
         }

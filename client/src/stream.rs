@@ -226,7 +226,7 @@ fn batch(conversation: &mut Conversation, durable_upto: u64, out: &mut BytesMut)
 }
 
 fn attach(conversation: &mut Conversation) -> wire::Attach {
-    let trail = conversation.timeline.trail();
+    let trail = conversation.arrivals.trail();
     let cursor = trail.newest().map(incoming::write_cursor);
     let older = trail.older().iter().copied().map(incoming::write_cursor).collect();
     let (delivered, read) = conversation.receipts.current();
@@ -245,13 +245,20 @@ fn receipt(delivered: u64, read: u64) -> wire::MemberReceipt {
 }
 
 fn send_frame(message: Outgoing, seen: u64) -> Frame {
+    let content = message.content;
     Frame {
         number: message.number,
         id: message.id.to_bytes(),
-        entry_kind: message.kind.into(),
-        encoding: message.encoding,
-        body: message.body,
-        what: Some(What::Send(wire::Send { again: message.again, seen, revision: 0 })),
+        entry_kind: content.kind.into(),
+        encoding: content.encoding,
+        body: content.body,
+        target: content.target.unwrap_or(0),
+        mentions: content.mentions.iter().map(|user| user.to_bytes()).collect(),
+        what: Some(What::Send(wire::Send {
+            again: message.again,
+            seen,
+            revision: content.revision,
+        })),
         ..Frame::default()
     }
 }

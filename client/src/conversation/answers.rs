@@ -7,8 +7,9 @@ use petrel_proto::code::{Action, Code};
 use super::{Context, Conversation, Effects, Waiter};
 use crate::backoff::jittered;
 use crate::body;
+use crate::entry::{Entry, EntryState};
 use crate::error::SendOutcomeError;
-use crate::event::{Acked, Entry, Event, Refused};
+use crate::event::{Acked, Event, Refused};
 use crate::incoming::Refusal;
 use crate::outbox::{Pause, Queued};
 
@@ -34,8 +35,11 @@ impl Conversation {
             sender: cx.me,
             time_ms,
             count,
-            kind: message.kind,
-            body: body::decode(message.encoding, &message.body),
+            kind: message.content.kind,
+            body: body::decode(message.content.encoding, &message.content.body),
+            target: message.content.target,
+            mentions: message.content.mentions.to_vec(),
+            state: EntryState::default(),
         };
         self.answered(&entry, message, fx);
         self.take_entry(entry, fx);
@@ -47,7 +51,7 @@ impl Conversation {
             Acked { conversation: self.id, id: message.id, seq: entry.seq, time_ms: entry.time_ms };
         self.refusals = 0;
         self.progress();
-        fx.removed.push((message.id, message.body.len()));
+        fx.removed.push((message.id, message.content.bytes()));
         fx.events.push(Event::Acked(acked));
         if let Some(waiter) = message.waiter {
             // Nobody waiting any more is fine.
@@ -132,7 +136,7 @@ impl Conversation {
             text: refusal.text.clone(),
             server_time_ms: refusal.server_time_ms,
         };
-        fx.removed.push((message.id, message.body.len()));
+        fx.removed.push((message.id, message.content.bytes()));
         fx.events.push(Event::Refused(refused.clone()));
         if let Some(waiter) = message.waiter {
             drop(waiter.send(Err(SendOutcomeError::Refused(refused))));

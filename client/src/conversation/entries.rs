@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use super::{Context, Conversation, Effects};
+use crate::arrivals::{Offered, Out};
 use crate::cursor::Cursor;
-use crate::event::{Entry, Event, GapReason, Preview};
-use crate::timeline::{Offered, Out};
+use crate::entry::{Entry, Preview};
+use crate::event::{Event, GapReason};
+use crate::logged::OwnEvent;
 
 /// How long a hole may stay that the stream should close by itself.
 const HOLE_PATIENCE: Duration = Duration::from_secs(2);
@@ -24,17 +26,17 @@ impl Conversation {
 
     pub(super) fn take_entry(&mut self, entry: Entry, fx: &mut Effects) {
         let at = Cursor::of(&entry);
-        self.timeline.remember(entry.id.tail());
+        self.arrivals.remember(entry.id.tail());
         let bytes = entry.body.as_ref().map_or(0, bytes::Bytes::len);
         let mut out = Vec::new();
-        match self.timeline.offer(at, bytes, entry, &mut out) {
+        match self.arrivals.offer(at, bytes, entry, &mut out) {
             Ok(Offered::Duplicate) => fx.duplicates += 1,
             Ok(Offered::Next | Offered::Held) => {}
             Err(entry) => {
                 // Too much waits for what is missing: say so and go on.
                 self.give_up_hole(&mut out);
-                if self.timeline.offer(at, bytes, entry, &mut out).is_err() {
-                    self.timeline.clear_held();
+                if self.arrivals.offer(at, bytes, entry, &mut out).is_err() {
+                    self.arrivals.clear_held();
                 }
             }
         }
@@ -49,23 +51,23 @@ impl Conversation {
         cx: &Context,
         fx: &mut Effects,
     ) {
-        let first = from.max(self.timeline.position() + 1);
+        let first = from.max(self.arrivals.position() + 1);
         let missing = (to + 1).saturating_sub(first);
         if reason == GapReason::Skipped && missing <= cx.fill_max {
-            if missing > 0 && first == self.timeline.position() + 1 && self.filling.is_none() {
+            if missing > 0 && first == self.arrivals.position() + 1 && self.filling.is_none() {
                 self.start_fill(first, to, fx);
             }
             return;
         }
         let mut out = Vec::new();
-        self.timeline.gap(from, to, reason, &mut out);
+        self.arrivals.gap(from, to, reason, &mut out);
         self.hand_out(out, fx);
     }
 
     /// What a page of history says about a gap of ours.
     pub(crate) fn fill_gap(&mut self, from: u64, to: u64, reason: GapReason, fx: &mut Effects) {
         let mut out = Vec::new();
-        self.timeline.gap(from, to, reason, &mut out);
+        self.arrivals.gap(from, to, reason, &mut out);
         self.hand_out(out, fx);
     }
 
@@ -86,7 +88,7 @@ impl Conversation {
         }
         self.filling = None;
         self.hole_since = None;
-        let next = self.timeline.position() + 1;
+        let next = self.arrivals.position() + 1;
         self.fill_gap(next, to, GapReason::Skipped, fx);
         self.look_for_hole(true, cx, fx);
     }
@@ -103,7 +105,7 @@ impl Conversation {
     }
 
     pub(super) fn look_for_hole(&mut self, at_once: bool, cx: &Context, fx: &mut Effects) {
-        let Some((from, to)) = self.timeline.hole() else {
+        let Some((from, to)) = self.arrivals.hole() else {
             self.hole_since = None;
             return;
         };
@@ -125,16 +127,18 @@ impl Conversation {
     }
 
     fn give_up_hole(&mut self, out: &mut Vec<Out<Entry>>) {
-        if let Some((from, to)) = self.timeline.hole() {
+        if let Some((from, to)) = self.arrivals.hole() {
             self.filling = None;
             self.hole_since = None;
-            self.timeline.gap(from, to, GapReason::Skipped, out);
+            self.arrivals.gap(from, to, GapReason::Skipped, out);
         }
     }
 
     fn hand_out(&mut self, out: Vec<Out<Entry>>, fx: &mut Effects) {
         for out in out {
             fx.events.push(match out {
+                Out::Entry(entry) if self.is_own_log => Event::Own(OwnEvent::of(&entry)),
+                Out::Gap { .. } if self.is_own_log => Event::OwnMissed,
                 Out::Entry(entry) => Event::Entry(entry),
                 Out::Gap { from, to, reason } => {
                     Event::Gap { conversation: self.id, from, to, reason }
@@ -144,7 +148,7 @@ impl Conversation {
     }
 
     pub(super) fn take_preview(&mut self, preview: Preview, fx: &mut Effects) {
-        if !self.timeline.knows(preview.id.tail()) {
+        if !self.arrivals.knows(preview.id.tail()) {
             fx.events.push(Event::Preview(preview));
         }
     }
@@ -155,8 +159,12 @@ impl Conversation {
         self.reset_generation = generation;
         self.receipts.clamp(to);
         self.member_receipts.clamp(to);
-        self.timeline.reset(to);
-        self.handled = self.timeline.trail().newest();
-        fx.events.push(Event::Reset { conversation: self.id, to });
+        self.arrivals.reset(to);
+        self.handled = self.arrivals.trail().newest();
+        fx.events.push(if self.is_own_log {
+            Event::OwnMissed
+        } else {
+            Event::Reset { conversation: self.id, to }
+        });
     }
 }

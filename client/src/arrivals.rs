@@ -41,7 +41,7 @@ enum Held<E> {
 }
 
 #[derive(Debug)]
-pub(crate) struct Timeline<E> {
+pub(crate) struct Arrivals<E> {
     position: u64,
     trail: CursorTrail,
     held: BTreeMap<u64, Held<E>>,
@@ -49,7 +49,7 @@ pub(crate) struct Timeline<E> {
     recent: VecDeque<[u8; 8]>,
 }
 
-impl<E> Timeline<E> {
+impl<E> Arrivals<E> {
     /// Starts after the trail's newest cursor.
     pub(crate) fn new(trail: CursorTrail) -> Self {
         Self {
@@ -218,10 +218,10 @@ mod tests {
         Cursor { seq, tail: seq.to_be_bytes() }
     }
 
-    fn run(timeline: &mut Timeline<u64>, seqs: &[u64]) -> Vec<Out<u64>> {
+    fn run(arrivals: &mut Arrivals<u64>, seqs: &[u64]) -> Vec<Out<u64>> {
         let mut out = Vec::new();
         for &seq in seqs {
-            assert!(timeline.offer(at(seq), 1, seq, &mut out).is_ok());
+            assert!(arrivals.offer(at(seq), 1, seq, &mut out).is_ok());
         }
         out
     }
@@ -237,76 +237,76 @@ mod tests {
 
     #[test]
     fn whatever_the_order_entries_come_out_once_and_rising() {
-        let mut timeline = Timeline::new(CursorTrail::default());
-        let out = run(&mut timeline, &[2, 1, 1, 5, 3, 3, 5, 4, 2, 6]);
+        let mut arrivals = Arrivals::new(CursorTrail::default());
+        let out = run(&mut arrivals, &[2, 1, 1, 5, 3, 3, 5, 4, 2, 6]);
         assert_eq!(entries(&out), [1, 2, 3, 4, 5, 6]);
-        assert_eq!(timeline.position(), 6);
-        assert_eq!(timeline.trail().newest(), Some(at(6)));
+        assert_eq!(arrivals.position(), 6);
+        assert_eq!(arrivals.trail().newest(), Some(at(6)));
     }
 
     #[test]
     fn a_hole_is_told_and_closed_by_entries_or_a_gap() {
-        let mut timeline = Timeline::new(CursorTrail::new(Some(at(10))));
-        let mut out = run(&mut timeline, &[15, 16, 9]);
+        let mut arrivals = Arrivals::new(CursorTrail::new(Some(at(10))));
+        let mut out = run(&mut arrivals, &[15, 16, 9]);
         assert!(out.is_empty());
-        assert_eq!(timeline.hole(), Some((11, 14)));
-        out.extend(run(&mut timeline, &[11]));
-        timeline.gap(12, 14, GapReason::Retention, &mut out);
+        assert_eq!(arrivals.hole(), Some((11, 14)));
+        out.extend(run(&mut arrivals, &[11]));
+        arrivals.gap(12, 14, GapReason::Retention, &mut out);
         assert_eq!(entries(&out), [11, 12, 13, 14, 15, 16]);
-        assert_eq!(timeline.hole(), None);
-        assert_eq!(timeline.trail().newest(), Some(at(16)));
+        assert_eq!(arrivals.hole(), None);
+        assert_eq!(arrivals.trail().newest(), Some(at(16)));
     }
 
     #[test]
     fn a_gap_leaves_out_what_is_there() {
-        let mut timeline = Timeline::new(CursorTrail::default());
-        let mut out = run(&mut timeline, &[3, 5]);
-        timeline.gap(1, 6, GapReason::Skipped, &mut out);
+        let mut arrivals = Arrivals::new(CursorTrail::default());
+        let mut out = run(&mut arrivals, &[3, 5]);
+        arrivals.gap(1, 6, GapReason::Skipped, &mut out);
         assert_eq!(entries(&out), [1, 2, 3, 4, 5, 6]);
         assert_eq!(out[1], Out::Entry(3));
         assert_eq!(out[3], Out::Entry(5));
-        timeline.gap(4, 6, GapReason::Skipped, &mut out);
-        timeline.gap(9, 8, GapReason::Skipped, &mut out);
+        arrivals.gap(4, 6, GapReason::Skipped, &mut out);
+        arrivals.gap(9, 8, GapReason::Skipped, &mut out);
         assert_eq!(out.len(), 5);
     }
 
     #[test]
     fn a_gap_that_comes_early_waits_for_its_turn() {
-        let mut timeline = Timeline::new(CursorTrail::default());
+        let mut arrivals = Arrivals::new(CursorTrail::default());
         let mut out = Vec::new();
-        timeline.gap(2, 4, GapReason::NotAMember, &mut out);
-        out.extend(run(&mut timeline, &[5]));
+        arrivals.gap(2, 4, GapReason::NotAMember, &mut out);
+        out.extend(run(&mut arrivals, &[5]));
         assert!(out.is_empty());
-        out.extend(run(&mut timeline, &[1]));
+        out.extend(run(&mut arrivals, &[1]));
         assert_eq!(entries(&out), [1, 2, 3, 4, 5]);
     }
 
     #[test]
     fn a_reset_goes_back_and_what_follows_comes_anew() {
-        let mut timeline = Timeline::new(CursorTrail::default());
-        run(&mut timeline, &[1, 2, 3, 4, 5, 7]);
-        assert!(timeline.reset(3));
-        assert_eq!(timeline.position(), 3);
-        assert_eq!(timeline.hole(), None);
-        assert!(timeline.trail().newest().is_some_and(|c| c.seq <= 3));
-        assert_eq!(entries(&run(&mut timeline, &[4, 5])), [4, 5]);
-        assert!(!timeline.reset(9));
-        assert!(timeline.reset(0));
-        assert_eq!(timeline.trail().newest(), None);
+        let mut arrivals = Arrivals::new(CursorTrail::default());
+        run(&mut arrivals, &[1, 2, 3, 4, 5, 7]);
+        assert!(arrivals.reset(3));
+        assert_eq!(arrivals.position(), 3);
+        assert_eq!(arrivals.hole(), None);
+        assert!(arrivals.trail().newest().is_some_and(|c| c.seq <= 3));
+        assert_eq!(entries(&run(&mut arrivals, &[4, 5])), [4, 5]);
+        assert!(!arrivals.reset(9));
+        assert!(arrivals.reset(0));
+        assert_eq!(arrivals.trail().newest(), None);
     }
 
     #[test]
     fn what_is_held_is_bounded_in_number_and_bytes() {
-        let mut timeline = Timeline::new(CursorTrail::default());
+        let mut arrivals = Arrivals::new(CursorTrail::default());
         let mut out = Vec::new();
         for seq in 0..HELD_MAX as u64 {
-            assert_eq!(timeline.offer(at(seq + 2), 1, 0, &mut out), Ok(Offered::Held));
+            assert_eq!(arrivals.offer(at(seq + 2), 1, 0, &mut out), Ok(Offered::Held));
         }
         let above = at(HELD_MAX as u64 + 2);
-        assert_eq!(timeline.offer(above, 1, 0, &mut out), Err(0));
-        timeline.clear_held();
-        assert_eq!(timeline.offer(at(3), HELD_BYTES_MAX, 0, &mut out), Ok(Offered::Held));
-        assert_eq!(timeline.offer(at(4), 1, 0, &mut out), Err(0));
-        assert_eq!(timeline.offer(at(3), 1, 0, &mut out), Ok(Offered::Duplicate));
+        assert_eq!(arrivals.offer(above, 1, 0, &mut out), Err(0));
+        arrivals.clear_held();
+        assert_eq!(arrivals.offer(at(3), HELD_BYTES_MAX, 0, &mut out), Ok(Offered::Held));
+        assert_eq!(arrivals.offer(at(4), 1, 0, &mut out), Err(0));
+        assert_eq!(arrivals.offer(at(3), 1, 0, &mut out), Ok(Offered::Duplicate));
     }
 }
