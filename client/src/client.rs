@@ -272,7 +272,8 @@ impl Client {
     ) -> Result<MessageId, SendError> {
         let (plain, mut content) = draft.check()?;
         let shared = self.shared();
-        (content.encoding, content.body) = if shared.options.compress {
+        (content.encoding, content.body) = if shared.options.compress && content.may_be_compressed()
+        {
             let known = Arc::clone(&shared.dictionaries.lock());
             body::encode(plain, &known)
         } else {

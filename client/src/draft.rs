@@ -95,9 +95,11 @@ impl Draft {
         if kind::is_change(kind) && target.is_none() {
             return Err(SendError::Invalid("a change without a target"));
         }
-        let is_reaction = matches!(kind, kind::REACT | kind::UNREACT);
-        if is_reaction && (body.is_empty() || body.len() > REACTION_BYTES_MAX) {
-            return Err(SendError::Invalid("a reaction of none or more than 32 bytes"));
+        if kind::is_change(kind) && !mentions.is_empty() {
+            return Err(SendError::Invalid("a change that mentions somebody"));
+        }
+        if is_reaction(kind) && !is_one_emoji(&body) {
+            return Err(SendError::Invalid("a reaction is 1 to 32 bytes of text without spaces"));
         }
         let content = Content {
             kind,
@@ -109,6 +111,17 @@ impl Draft {
         };
         Ok((body, content))
     }
+}
+
+fn is_reaction(kind: u16) -> bool {
+    matches!(kind, kind::REACT | kind::UNREACT)
+}
+
+fn is_one_emoji(body: &[u8]) -> bool {
+    let text = std::str::from_utf8(body).unwrap_or_default();
+    !text.is_empty()
+        && text.len() <= REACTION_BYTES_MAX
+        && !text.chars().any(|c| c.is_control() || c.is_whitespace())
 }
 
 /// What a message consists of, as it travels. Never changes between tries.
@@ -123,6 +136,11 @@ pub(crate) struct Content {
 }
 
 impl Content {
+    /// Whether the body may travel compressed; that of a reaction is what it is counted by.
+    pub(crate) fn may_be_compressed(&self) -> bool {
+        !is_reaction(self.kind)
+    }
+
     /// Bytes that count towards the outbox's bound.
     pub(crate) fn bytes(&self) -> usize {
         self.body.len() + size_of_val(self.mentions.as_ref())
@@ -147,7 +165,9 @@ mod tests {
             Draft::new(kind::EDIT, "no target"),
             Draft::react(1, ""),
             Draft::react(1, "x".repeat(33)),
+            Draft::react(1, "a b"),
             Draft::edit(u64::MAX, 0, "x"),
+            Draft::recall(1).mention(UserId([1; 16])),
         ];
         for draft in bad {
             assert!(matches!(draft.clone().check(), Err(SendError::Invalid(_))), "{draft:?}");

@@ -35,6 +35,7 @@ mod session;
 mod shared;
 mod state;
 mod stream;
+mod timeline;
 mod tls;
 mod typing;
 mod watch;
@@ -61,4 +62,5 @@ pub use request::{
     ListRequest, Member, MemberSettings, Members, Page, PageRequest, Password, Privacy, Role,
     Setting, Summaries, Summary, UserFound,
 };
+pub use timeline::{Quoted, Redraw, Timeline};
 pub use tls::{Trust, client_config as tls_config};

@@ -4,6 +4,7 @@ mod account;
 mod check;
 mod contact;
 mod group;
+mod link;
 mod list;
 
 use std::sync::Arc;
@@ -35,10 +36,11 @@ pub(crate) use check::{
 pub(crate) use contact::contact;
 pub use contact::{Contact, ContactCommand, Contacts, Friendship};
 pub use group::{
-    Group, GroupCommand, GroupProfile, JoinBy, JoinRequest, JoinRequests, Joins, Link, LinkSecret,
-    Member, Members, Role,
+    Group, GroupCommand, GroupProfile, JoinBy, JoinRequest, JoinRequests, Joins, Member, Members,
+    Role,
 };
 pub(crate) use group::{known_user, profile};
+pub use link::{Link, LinkSecret};
 pub use list::{ListRequest, Page, PageRequest, Summaries, Summary};
 
 /// Frames that one answer has, at the most.

@@ -161,7 +161,11 @@ impl Chat {
             Event::Acked(_)
             | Event::Receipts { .. }
             | Event::Attached { .. }
-            | Event::AttachRefused { .. } => {}
+            | Event::AttachRefused { .. }
+            | Event::Own(_)
+            | Event::OwnMissed
+            | Event::Typing { .. }
+            | Event::Presence { .. } => {}
         }
         Ok(())
     }

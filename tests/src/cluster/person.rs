@@ -37,6 +37,8 @@ pub struct Seen {
     pub resets: Vec<(ConversationId, u64)>,
     /// Hints: where, and the head.
     pub hints: Vec<(ConversationId, u64)>,
+    /// What concerns no log of a conversation: the own log, typing, presence.
+    pub others: Vec<Event>,
     /// The newest answer to an Attach: the head. A refusal removes it.
     pub attached: HashMap<ConversationId, u64>,
     /// Refused Attaches.
@@ -119,7 +121,7 @@ impl Seen {
                 self.attach_refused.push((*conversation, *code, text.clone()));
             }
             Event::Hint { conversation, head, .. } => self.hints.push((*conversation, *head)),
-            Event::OutboxUnavailable { .. } => {}
+            other => self.others.push(other.clone()),
         }
     }
 }
@@ -227,12 +229,7 @@ impl Watcher {
             Event::Reset { conversation, to } => {
                 self.put(What::Reset { session, conversation: conversation.0.into(), to: *to });
             }
-            Event::Online { .. }
-            | Event::Offline { .. }
-            | Event::Attached { .. }
-            | Event::AttachRefused { .. }
-            | Event::Hint { .. }
-            | Event::OutboxUnavailable { .. } => {}
+            _ => {}
         }
     }
 
