@@ -174,7 +174,8 @@ impl Reader {
         again: bool,
         refusal: Rejection,
     ) -> Result<Option<Rejection>, Rejection> {
-        if !again && !(rests_on_others(&refusal) && self.cell.may_doubt()) {
+        let is_doubted = again || (rests_on_others(&refusal) && self.cell.may_doubt());
+        if !is_doubted {
             return Err(refusal);
         }
         if !self.gateway.reload(&self.cell).await {

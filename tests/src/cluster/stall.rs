@@ -8,7 +8,7 @@ use super::stage::{Stage, Store};
 
 /// A store that stands still; on SQLite until this is dropped.
 #[derive(Debug)]
-pub struct Stall(Option<WriteLock>);
+pub struct Stall(#[expect(dead_code, reason = "held until it is dropped")] Option<WriteLock>);
 
 impl Stage {
     /// Lets the store stand still: PostgreSQL is stopped in its tracks; SQLite's write lock is

@@ -322,6 +322,7 @@ async fn nothing_is_done_for_who_is_not_signed_in(stage: Stage) -> Result<()> {
         stream.write(bare(what)).await?;
         asked.push(stream);
     }
+    assert_eq!(asked.len(), 4, "nothing was refused at once");
     match unknown.closed_with().await {
         Ok(Code::SignInTimeout) => Ok(()),
         other => bail!("{other:?}"),

@@ -16,7 +16,7 @@ pub type Answered = Result<What, Code>;
 pub struct Somebody {
     pub identity: Identity,
     pub raw: Raw,
-    pub control: RawStream,
+    _control: RawStream,
 }
 
 impl Somebody {
@@ -27,7 +27,7 @@ impl Somebody {
 
     pub async fn signed_in(gateway: &Gateway, identity: Identity) -> Result<Self> {
         let (raw, control) = Raw::sign_in(gateway, &identity).await?;
-        Ok(Self { identity, raw, control })
+        Ok(Self { identity, raw, _control: control })
     }
 
     pub fn user(&self) -> UserId {
