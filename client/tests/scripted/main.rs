@@ -9,8 +9,12 @@
 
 mod server;
 
+mod changes;
 mod dictionary;
 mod network;
+mod own_log;
+mod passing;
+mod people;
 mod sending;
 mod session;
 mod showing;
