@@ -35,6 +35,8 @@ mod session;
 mod shared;
 mod state;
 mod stream;
+#[cfg(feature = "terminal")]
+pub mod terminal;
 mod timeline;
 mod tls;
 mod typing;

@@ -39,7 +39,7 @@ pub(crate) struct Settings {
 enum Command {
     /// Serves (what it does without a command, too).
     Serve,
-    /// Chats in the terminal, line by line.
+    /// Chats in the terminal.
     Chat(chat::Options),
     /// Makes and judges compression dictionaries from one's own messages.
     #[command(subcommand)]

@@ -1,32 +1,19 @@
-//! `petrel chat NAME`: chats in the terminal, line by line. Registers at the first
-//! start; the identity and what is not acknowledged yet are kept in the data directory.
+//! `petrel chat NAME`: chats in the terminal, on the whole screen or line by line. Registers at
+//! the first start; the identity and what is not acknowledged yet are kept in the data directory.
 
+mod plain;
 mod screen;
 
-use std::collections::HashMap;
-use std::io::Write as _;
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 use petrel_client::{
-    Client, ClientOptions, Code, ConversationRef, Dialer, DialerOptions, Entry, Event, Identity,
-    OutboxPlace, PageRequest, Server, Trust, UserId,
+    Client, ClientOptions, Code, Dialer, DialerOptions, Identity, OutboxPlace, Server, Trust,
+    terminal,
 };
 use petrel_gateway::config::Config;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-
-/// Entries that `/history` shows.
-const HISTORY_DEFAULT: u32 = 20;
-/// Names that are looked up at once, and conversations that are listed.
-const LIST_MAX: u32 = 50;
-
-const HELP: &str = "\
-@NAME TEXT        write to NAME; plain lines go on to the same one
-/list             your conversations, with what is unread
-/history [N]      the last N messages with whom you are writing
-/block NAME       no messages between you and NAME; /unblock NAME lifts it
-/help  /quit";
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -44,6 +31,9 @@ pub(super) struct Options {
     /// PEM file with the authority that signed the gateway's certificate.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
+    /// Line by line, as it is when input or output is no terminal.
+    #[arg(long)]
+    plain: bool,
 }
 
 pub(super) fn run(options: &Options, config: &Config) -> Result<()> {
@@ -63,32 +53,18 @@ async fn chat(options: &Options, config: &Config) -> Result<()> {
         screen::line(&format!("registered as {}", options.name));
         identity
     };
+    let is_plain =
+        options.plain || !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal();
     let mut settings = ClientOptions::new(dialer, identity);
     settings.outbox = OutboxPlace::File(dir.join(format!("{}.outbox", options.name)));
     let (client, mut events) = Client::start(settings).await?;
-    let mut chat =
-        Chat { names: HashMap::from([(client.user(), options.name.clone())]), client, to: None };
-    let mut lines = BufReader::new(tokio::io::stdin()).lines();
-    screen::line("connecting; /help tells what can be typed");
-    loop {
-        tokio::select! {
-            event = events.next() => match event {
-                Some(event) => chat.hear(event).await?,
-                None => break,
-            },
-            line = lines.next_line() => match line.context("cannot read the keyboard")? {
-                Some(line) if line.trim() == "/quit" => break,
-                Some(line) => {
-                    if let Err(error) = chat.say(line.trim()).await {
-                        screen::line(&format!("! {error:#}"));
-                    }
-                }
-                None => break,
-            },
-        }
-    }
-    chat.client.close().await;
-    Ok(())
+    let done = if is_plain {
+        plain::run(&client, &mut events, &options.name).await
+    } else {
+        terminal::run(&client, &mut events, &options.name).await.map_err(anyhow::Error::new)
+    };
+    client.close().await;
+    done
 }
 
 fn dialer(options: &Options, config: &Config) -> Result<Dialer> {
@@ -114,168 +90,5 @@ fn explain(error: petrel_client::ClientError) -> anyhow::Error {
             "the name is taken, and this directory does not have the identity that belongs to it"
         ),
         other => anyhow::Error::new(other).context("cannot register"),
-    }
-}
-
-struct Chat {
-    client: Client,
-    names: HashMap<UserId, String>,
-    to: Option<ConversationRef>,
-}
-
-impl Chat {
-    async fn hear(&mut self, event: Event) -> Result<()> {
-        match event {
-            Event::Online { .. } => {
-                screen::line("* online");
-                if let Err(error) = self.catch_up().await {
-                    screen::line(&format!("! what you missed cannot be listed: {error:#}"));
-                }
-            }
-            Event::Offline { why, retry_in: Some(after) } => {
-                screen::line(&format!("* offline ({why}); next try in {} ms", after.as_millis()));
-            }
-            Event::Offline { why, retry_in: None } => bail!("{why}"),
-            Event::Entry(entry) => self.show(&entry, "").await,
-            Event::Preview(preview) => {
-                let name = self.name(preview.sender).await;
-                let text = screen::text(&preview.body);
-                screen::line(&format!("({name}: {text} ...)"));
-            }
-            Event::Refused(refused) => {
-                screen::line(&format!("! not sent: {}: {}", refused.code, refused.text));
-            }
-            Event::Gap { from, to, .. } => {
-                screen::line(&format!("* {} earlier messages; /history shows them", to - from + 1));
-            }
-            Event::Reset { .. } => {
-                screen::line("* the server's history has changed; reading it again")
-            }
-            Event::Hint { conversation, peer, .. } => {
-                // No stream was free: attach, so that it is shown.
-                self.client.attach(&ConversationRef { id: conversation, peer }, None)?;
-            }
-            Event::OutboxUnavailable { .. } => {
-                screen::line("! the outbox file cannot be written; nothing is sent until it can");
-            }
-            Event::Acked(_)
-            | Event::Receipts { .. }
-            | Event::Attached { .. }
-            | Event::AttachRefused { .. }
-            | Event::Own(_)
-            | Event::OwnMissed
-            | Event::Typing { .. }
-            | Event::Presence { .. } => {}
-        }
-        Ok(())
-    }
-
-    /// Attaches the conversations in which something came while this device was away.
-    async fn catch_up(&self) -> Result<()> {
-        let mut page = bytes::Bytes::new();
-        loop {
-            let list = self.client.list(page, LIST_MAX).await?;
-            for line in list.summaries.iter().filter(|line| line.unread > 0) {
-                let peer = line.peer.as_ref().map(|p| p.user);
-                self.client.attach(&ConversationRef { id: line.conversation, peer }, None)?;
-            }
-            if list.next_page.is_empty() || list.summaries.iter().all(|line| line.unread == 0) {
-                return Ok(());
-            }
-            page = list.next_page;
-        }
-    }
-
-    async fn show(&mut self, entry: &Entry, mark: &str) {
-        let name = self.name(entry.sender).await;
-        screen::line(&format!("{mark}{name}: {}", screen::text(&entry.body)));
-        self.client.read_up_to(entry.conversation, entry.seq);
-        if self.to.is_none() && entry.sender != self.client.user() {
-            self.to = Some(self.client.pair(entry.sender));
-            screen::line(&format!("* plain lines go to {name} now"));
-        }
-    }
-
-    async fn name(&mut self, user: UserId) -> String {
-        if let Some(name) = self.names.get(&user) {
-            return name.clone();
-        }
-        match self.client.find_users(&[], &[user]).await {
-            Ok(found) => {
-                let name = found.into_iter().next().map_or_else(|| user.to_string(), |f| f.name);
-                let name = screen::clean(&name);
-                self.names.insert(user, name.clone());
-                name
-            }
-            Err(_) => user.to_string(),
-        }
-    }
-
-    async fn find(&mut self, name: &str) -> Result<UserId> {
-        let found = self.client.find_users(&[name], &[]).await?;
-        let user = found.first().with_context(|| format!("there is no user {name:?}"))?.user;
-        self.names.insert(user, name.to_owned());
-        Ok(user)
-    }
-
-    async fn say(&mut self, line: &str) -> Result<()> {
-        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
-        match word {
-            "" => Ok(()),
-            "/help" => {
-                screen::line(HELP);
-                Ok(())
-            }
-            "/list" => self.list().await,
-            "/history" => self.history(rest.trim().parse().unwrap_or(HISTORY_DEFAULT)).await,
-            "/block" => self.block(rest.trim(), true).await,
-            "/unblock" => self.block(rest.trim(), false).await,
-            _ if word.starts_with('/') => bail!("unknown: {word}; /help"),
-            _ if word.starts_with('@') => {
-                let user = self.find(&word[1..]).await?;
-                let to = self.client.pair(user);
-                self.to = Some(to);
-                self.send(to, rest.trim())
-            }
-            _ => {
-                let to = self.to.context("to whom? @NAME TEXT")?;
-                self.send(to, line)
-            }
-        }
-    }
-
-    fn send(&self, to: ConversationRef, text: &str) -> Result<()> {
-        if !text.is_empty() {
-            self.client.send(&to, petrel_client::kind::TEXT, text.as_bytes().to_vec())?;
-        }
-        Ok(())
-    }
-
-    async fn list(&mut self) -> Result<()> {
-        let page = self.client.list(bytes::Bytes::new(), LIST_MAX).await?;
-        for line in page.summaries {
-            let name =
-                line.peer.map_or_else(|| line.conversation.to_string(), |p| screen::clean(&p.name));
-            let last = line.last.map(|entry| screen::text(&entry.body)).unwrap_or_default();
-            screen::line(&format!("{name} ({} unread): {last}", line.unread));
-        }
-        Ok(())
-    }
-
-    async fn history(&mut self, limit: u32) -> Result<()> {
-        let conversation = self.to.context("with whom? @NAME TEXT first")?.id;
-        let request = PageRequest { conversation, from: 0, to: 0, limit, newest: true };
-        let page = self.client.history(request).await?;
-        for entry in &page.entries {
-            self.show(entry, "| ").await;
-        }
-        Ok(())
-    }
-
-    async fn block(&mut self, name: &str, blocks: bool) -> Result<()> {
-        let user = self.find(name).await?;
-        self.client.set_block(user, blocks).await?;
-        screen::line(if blocks { "* blocked" } else { "* no longer blocked" });
-        std::io::stdout().flush().context("cannot write to the terminal")
     }
 }

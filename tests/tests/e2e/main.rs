@@ -30,4 +30,5 @@ mod slow_consumer;
 mod somebody;
 mod stop;
 mod stream;
+mod terminal;
 mod token;

@@ -1,0 +1,144 @@
+//! The model as it is typed and spoken to, and what the screen looks like then.
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+mod bytes;
+mod frames;
+mod updates;
+
+use crossterm::event::{Event as TerminalEvent, KeyCode, KeyEvent, KeyModifiers};
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+
+use super::model::Model;
+use super::update::{Effect, Input, update};
+use super::view;
+use crate::entry::{Entry, EntryState};
+use crate::event::{ConversationRef, Event};
+use crate::id::{ConversationId, MessageId, UserId};
+use crate::request::{Summaries, Summary, UserFound};
+
+const ME: UserId = UserId([1; 16]);
+const BOB: UserId = UserId([2; 16]);
+const CAROL: UserId = UserId([3; 16]);
+/// 2026-11-24, 10:00 UTC.
+const NOW_MS: u64 = 1_795_514_400_000;
+
+fn pair(peer: UserId) -> ConversationRef {
+    ConversationRef { id: ConversationId::of_pair(ME, peer), peer: Some(peer) }
+}
+
+fn message(n: u8) -> MessageId {
+    MessageId([n; 16])
+}
+
+fn entry(peer: UserId, seq: u64, sender: UserId, text: &str) -> Entry {
+    Entry {
+        conversation: pair(peer).id,
+        seq,
+        id: message(u8::try_from(seq).unwrap()),
+        sender,
+        time_ms: NOW_MS - 600_000 + seq * 60_000,
+        count: seq,
+        kind: crate::entry::kind::TEXT,
+        body: Ok(text.to_owned().into()),
+        target: None,
+        mentions: Vec::new(),
+        state: EntryState::default(),
+    }
+}
+
+fn user_found(user: UserId, name: &str) -> UserFound {
+    UserFound { user, name: name.to_owned(), nickname: String::new(), avatar: String::new() }
+}
+
+fn summary(peer: UserId, name: &str, unread: u64, last: Entry) -> Summary {
+    Summary {
+        conversation: pair(peer).id,
+        peer: Some(user_found(peer, name)),
+        group: None,
+        unread,
+        mentions: 0,
+        settings: crate::request::MemberSettings::default(),
+        own: (0, last.seq - unread),
+        peer_receipt: (0, 0),
+        last_activity_ms: last.time_ms,
+        last: Some(last),
+    }
+}
+
+/// A model and the size of its screen.
+struct Screen {
+    model: Model,
+    size: (u16, u16),
+    effects: Vec<Effect>,
+}
+
+impl Screen {
+    fn new(columns: u16, rows: u16) -> Self {
+        let model = Model::new(ME, "alice", NOW_MS);
+        let mut screen = Self { model, size: (columns, rows), effects: Vec::new() };
+        let online = Event::Online { user: ME, session: [0; 16], clock_offset_ms: 0 };
+        screen.hear(online);
+        screen
+    }
+
+    /// With a conversation with bob, in which two messages are new, and one with carol.
+    fn with_two(columns: u16, rows: u16) -> Self {
+        let mut screen = Self::new(columns, rows);
+        let summaries = vec![
+            summary(BOB, "bob", 2, entry(BOB, 4, BOB, "are you there? 你好 🌊")),
+            summary(CAROL, "carol", 1, entry(CAROL, 1, CAROL, "lunch?")),
+        ];
+        screen.take(Input::Listed(Summaries { summaries, ..Summaries::default() }));
+        let entries = vec![
+            entry(BOB, 1, ME, "hello bob"),
+            entry(BOB, 2, BOB, "hello yourself"),
+            entry(
+                BOB,
+                3,
+                BOB,
+                "a longer line, which does not fit into a narrow pane and is broken",
+            ),
+            entry(BOB, 4, BOB, "are you there? 你好 🌊"),
+        ];
+        let page = crate::request::Page { entries, head: 4, ..crate::request::Page::default() };
+        screen.take(Input::Page { conversation: pair(BOB).id, page });
+        screen
+    }
+
+    fn take(&mut self, input: Input) {
+        self.effects.extend(update(&mut self.model, input));
+    }
+
+    fn hear(&mut self, event: Event) {
+        self.take(Input::Client(event));
+    }
+
+    fn press(&mut self, code: KeyCode, modifiers: KeyModifiers) {
+        self.take(Input::Terminal(TerminalEvent::Key(KeyEvent::new(code, modifiers))));
+    }
+
+    fn key(&mut self, code: KeyCode) {
+        self.press(code, KeyModifiers::NONE);
+    }
+
+    fn type_line(&mut self, text: &str) {
+        for c in text.chars() {
+            self.key(KeyCode::Char(c));
+        }
+        self.key(KeyCode::Enter);
+    }
+
+    /// Draws a frame, as the shell does, and gives it as text.
+    fn draw(&mut self) -> String {
+        let mut terminal = Terminal::new(TestBackend::new(self.size.0, self.size.1)).unwrap();
+        let mut drawn = view::Drawn::default();
+        terminal.draw(|frame| drawn = view::draw(&self.model, frame)).unwrap();
+        self.take(Input::Drawn(drawn));
+        terminal.backend().to_string()
+    }
+
+    fn effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+}

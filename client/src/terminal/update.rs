@@ -1,0 +1,342 @@
+//! How the model changes, and what is to be done then. Pure.
+
+mod heard;
+mod keys;
+mod search;
+
+use crossterm::event::{MouseButton, MouseEvent, MouseEventKind};
+use ratatui::layout::Position;
+
+use super::command::{self, Line, Verb};
+use super::model::{MESSAGES_AWAY_MAX, MESSAGES_MAX, Model, Overlay, Pending, Search};
+use super::view::Drawn;
+use crate::client::Stats;
+use crate::event::{ConversationRef, Event};
+use crate::id::{ConversationId, MessageId, UserId};
+use crate::request::{Page, Summaries, UserFound};
+
+/// Rows that one turn of the wheel scrolls.
+const WHEEL_ROWS: usize = 3;
+/// Entries of one page of history.
+pub(super) const PAGE_ENTRIES: u32 = 100;
+
+/// What is looked up by name, and for what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Open { text: String },
+    Block(bool),
+}
+
+/// What the shell is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Effect {
+    Quit,
+    DrawAnew,
+    Attach(ConversationRef),
+    List,
+    /// A page of history that ends at `to`; 0: at the newest.
+    History {
+        conversation: ConversationId,
+        to: u64,
+    },
+    Read {
+        conversation: ConversationId,
+        seq: u64,
+    },
+    Send {
+        to: ConversationRef,
+        text: String,
+    },
+    Names(Vec<UserId>),
+    Find {
+        name: String,
+        purpose: Purpose,
+    },
+    Block {
+        user: UserId,
+        name: String,
+        blocks: bool,
+    },
+}
+
+/// What came.
+#[derive(Debug)]
+pub(super) enum Input {
+    Terminal(crossterm::event::Event),
+    Client(Event),
+    Stats(Stats),
+    /// A message went into the outbox.
+    Queued {
+        to: ConversationRef,
+        id: MessageId,
+        text: String,
+    },
+    Listed(Summaries),
+    Page {
+        conversation: ConversationId,
+        page: Page,
+    },
+    NoPage {
+        conversation: ConversationId,
+        why: String,
+    },
+    Names(Vec<UserFound>),
+    Found {
+        name: String,
+        purpose: Purpose,
+        found: Option<UserFound>,
+    },
+    /// Something was done, or was not.
+    Said(String),
+    Drawn(Drawn),
+    Clock(u64),
+}
+
+pub(super) fn update(model: &mut Model, input: Input) -> Vec<Effect> {
+    match input {
+        Input::Terminal(event) => terminal(model, event),
+        Input::Client(event) => heard::event(model, event),
+        Input::Stats(stats) => {
+            model.stats = stats;
+            Vec::new()
+        }
+        Input::Queued { to, id, text } => queued(model, to, id, &text),
+        Input::Listed(list) => heard::listed(model, list),
+        Input::Page { conversation, page } => heard::page(model, conversation, page),
+        Input::NoPage { conversation, why } => {
+            // It stays marked as loading, so that it is not asked for with each frame.
+            if model.selected == Some(conversation) {
+                model.say(format!("earlier messages cannot be read: {why}"));
+            }
+            Vec::new()
+        }
+        Input::Names(found) => {
+            heard::learn(model, found);
+            Vec::new()
+        }
+        Input::Found { name, purpose, found } => found_by_name(model, &name, purpose, found),
+        Input::Said(notice) => {
+            model.say(notice);
+            Vec::new()
+        }
+        Input::Drawn(drawn) => drawn_now(model, drawn),
+        Input::Clock(now_ms) => clock(model, now_ms),
+    }
+}
+
+fn terminal(model: &mut Model, event: crossterm::event::Event) -> Vec<Effect> {
+    use crossterm::event::Event as Terminal;
+    match event {
+        Terminal::Key(key) if key.is_press() || key.is_repeat() => keys::key(model, key),
+        Terminal::Mouse(mouse) => self::mouse(model, mouse),
+        Terminal::Paste(text) => {
+            keys::insert(model, &text);
+            Vec::new()
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn mouse(model: &mut Model, mouse: MouseEvent) -> Vec<Effect> {
+    let at = Position { x: mouse.column, y: mouse.row };
+    match mouse.kind {
+        MouseEventKind::Down(MouseButton::Left) => {
+            let hit = model.drawn.list.iter().find(|(area, _)| area.contains(at));
+            match hit.map(|(_, id)| *id) {
+                Some(id) => select(model, id),
+                None => Vec::new(),
+            }
+        }
+        MouseEventKind::ScrollUp => scroll(model, WHEEL_ROWS, true),
+        MouseEventKind::ScrollDown => scroll(model, WHEEL_ROWS, false),
+        _ => Vec::new(),
+    }
+}
+
+/// Scrolls what is in front. The next frame corrects what is too far.
+fn scroll(model: &mut Model, rows: usize, up: bool) -> Vec<Effect> {
+    if let Some(Overlay::Help { scroll }) = &mut model.overlay {
+        let rows = u16::try_from(rows).unwrap_or(u16::MAX);
+        *scroll = if up { scroll.saturating_sub(rows) } else { scroll.saturating_add(rows) };
+        return Vec::new();
+    }
+    if let Some(conversation) = model.on_screen_mut() {
+        let at = &mut conversation.scroll;
+        *at = if up { at.saturating_add(rows) } else { at.saturating_sub(rows) };
+        // A page that could not be read may be asked for again now.
+        conversation.is_loading &= !up;
+    }
+    Vec::new()
+}
+
+/// Brings a conversation onto the screen.
+pub(super) fn select(model: &mut Model, id: ConversationId) -> Vec<Effect> {
+    if model.selected == Some(id) {
+        return Vec::new();
+    }
+    if let Some(left) = model.on_screen_mut() {
+        left.new_from = None;
+        left.scroll = 0;
+        left.trim(MESSAGES_AWAY_MAX);
+    }
+    model.search = None;
+    model.selected = Some(id);
+    let Some(conversation) = model.on_screen_mut() else {
+        return Vec::new();
+    };
+    conversation.new_from = (conversation.unread > 0).then_some(conversation.read + 1);
+    let mut effects = Vec::new();
+    if !conversation.is_attached {
+        conversation.is_attached = true;
+        effects.push(Effect::Attach(conversation.to));
+    }
+    if conversation.head > 0 && !conversation.has_start {
+        conversation.is_loading = true;
+        effects.push(Effect::History { conversation: id, to: 0 });
+    }
+    effects
+}
+
+/// The conversation `by` places further down the list.
+fn step(model: &mut Model, down: bool) -> Vec<Effect> {
+    let at = model.order.iter().position(|id| Some(*id) == model.selected);
+    let next = match at {
+        None => 0,
+        Some(at) if down => at + 1,
+        Some(at) => at.saturating_sub(1),
+    };
+    match model.order.get(next).copied() {
+        Some(id) => select(model, id),
+        None => Vec::new(),
+    }
+}
+
+/// Carries out what was typed.
+fn submit(model: &mut Model) -> Vec<Effect> {
+    let typed = model.composer.text().trim().to_owned();
+    if typed.is_empty() {
+        return Vec::new();
+    }
+    let effects = match command::parse(&typed) {
+        Err(why) => {
+            model.say(why);
+            return Vec::new();
+        }
+        Ok(Line::Message(text)) => {
+            let Some(conversation) = model.on_screen_mut() else {
+                model.say("to whom? /dm NAME opens a conversation");
+                return Vec::new();
+            };
+            conversation.scroll = 0;
+            conversation.new_from = None;
+            vec![Effect::Send { to: conversation.to, text }]
+        }
+        Ok(Line::Command { verb, name, text }) => carry_out(model, verb, name, text),
+    };
+    model.composer.take();
+    effects
+}
+
+fn carry_out(model: &mut Model, verb: Verb, name: String, text: String) -> Vec<Effect> {
+    match verb {
+        Verb::Direct => vec![Effect::Find { name, purpose: Purpose::Open { text } }],
+        Verb::Block => vec![Effect::Find { name, purpose: Purpose::Block(true) }],
+        Verb::Unblock => vec![Effect::Find { name, purpose: Purpose::Block(false) }],
+        Verb::Find => {
+            model.search = Some(Search { text, ..Search::default() });
+            search::look(model, None);
+            Vec::new()
+        }
+        Verb::Help => {
+            model.overlay = Some(Overlay::Help { scroll: 0 });
+            Vec::new()
+        }
+        Verb::Quit => vec![Effect::Quit],
+    }
+}
+
+fn found_by_name(
+    model: &mut Model,
+    name: &str,
+    purpose: Purpose,
+    found: Option<UserFound>,
+) -> Vec<Effect> {
+    let Some(found) = found else {
+        model.say(format!("there is no user {name}"));
+        return Vec::new();
+    };
+    let user = found.user;
+    heard::learn(model, vec![found]);
+    match purpose {
+        Purpose::Block(blocks) => {
+            vec![Effect::Block { user, name: model.name(user), blocks }]
+        }
+        Purpose::Open { .. } if user == model.me => {
+            model.say("that is yourself");
+            Vec::new()
+        }
+        Purpose::Open { text } => {
+            let to =
+                ConversationRef { id: ConversationId::of_pair(model.me, user), peer: Some(user) };
+            if model.conversation(to).is_none() {
+                model.say("too many conversations are listed");
+                return Vec::new();
+            }
+            let mut effects = select(model, to.id);
+            if !text.is_empty() {
+                effects.push(Effect::Send { to, text });
+            }
+            effects
+        }
+    }
+}
+
+fn queued(model: &mut Model, to: ConversationRef, id: MessageId, text: &str) -> Vec<Effect> {
+    let now_ms = model.now_ms;
+    if let Some(conversation) = model.conversation(to) {
+        conversation.last_activity_ms = now_ms;
+        conversation.last = super::clean::line(text);
+        if conversation.pending.len() >= super::model::PENDING_MAX {
+            conversation.pending.pop_front();
+        }
+        let text = super::clean::text(text);
+        conversation.pending.push_back(Pending { id, text, refused: None });
+        model.sort();
+    }
+    Vec::new()
+}
+
+/// What was on the screen is read; at the top, older messages are wanted.
+fn drawn_now(model: &mut Model, drawn: Drawn) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    let me = model.me;
+    model.wanted = None;
+    if let Some(conversation) = drawn.conversation.and_then(|id| model.conversations.get_mut(&id)) {
+        let id = conversation.to.id;
+        conversation.scroll = drawn.scroll;
+        if let Some(seq) = drawn.highest.filter(|seq| *seq > conversation.read) {
+            conversation.read = seq;
+            heard::count_unread(conversation, me);
+            effects.push(Effect::Read { conversation: id, seq });
+        }
+        let oldest = conversation.oldest().unwrap_or(0);
+        let has_room = conversation.messages.len() + PAGE_ENTRIES as usize <= MESSAGES_MAX;
+        if drawn.is_top && !conversation.is_loading && oldest > 1 && has_room {
+            conversation.is_loading = true;
+            effects.push(Effect::History { conversation: id, to: oldest - 1 });
+        }
+    }
+    model.drawn = drawn;
+    effects
+}
+
+fn clock(model: &mut Model, now_ms: u64) -> Vec<Effect> {
+    model.now_ms = now_ms;
+    if model.notice.as_ref().is_some_and(|(_, until_ms)| *until_ms <= now_ms) {
+        model.notice = None;
+    }
+    for conversation in model.conversations.values_mut() {
+        conversation.previews.retain(|preview| preview.until_ms > now_ms);
+    }
+    Vec::new()
+}

@@ -1,0 +1,145 @@
+//! Keys.
+
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+
+use super::{Effect, scroll, search, step, submit};
+use crate::terminal::command;
+use crate::terminal::model::{Completion, Model, Overlay, Search};
+
+/// Further than anything is scrolled.
+const TO_THE_TOP: usize = usize::MAX / 2;
+
+pub(super) fn insert(model: &mut Model, text: &str) {
+    model.completion = None;
+    if let Some(search) = &mut model.search {
+        search.text.push_str(&crate::terminal::clean::line(text));
+        search::look(model, None);
+    } else if !model.composer.insert(text) {
+        model.say("the message would be too long");
+    }
+}
+
+pub(super) fn key(model: &mut Model, key: KeyEvent) -> Vec<Effect> {
+    let control = key.modifiers.contains(KeyModifiers::CONTROL);
+    let alt = key.modifiers.contains(KeyModifiers::ALT);
+    match key.code {
+        KeyCode::Char('c' | 'q') if control => return vec![Effect::Quit],
+        KeyCode::Char('l') if control => return vec![Effect::DrawAnew],
+        KeyCode::F(1) => {
+            let is_open = model.overlay.is_some();
+            model.overlay = (!is_open).then_some(Overlay::Help { scroll: 0 });
+            return Vec::new();
+        }
+        KeyCode::PageUp => return scroll(model, page(model), true),
+        KeyCode::PageDown => return scroll(model, page(model), false),
+        _ => {}
+    }
+    if model.overlay.is_some() {
+        return overlay(model, key.code);
+    }
+    if model.search.is_some() {
+        return searching(model, key.code, control);
+    }
+    if key.code == KeyCode::Tab {
+        complete(model);
+        return Vec::new();
+    }
+    model.completion = None;
+    match key.code {
+        KeyCode::Up if alt || control => step(model, false),
+        KeyCode::Down if alt || control => step(model, true),
+        KeyCode::Home if control => scroll(model, TO_THE_TOP, true),
+        KeyCode::End if control => scroll(model, usize::MAX, false),
+        KeyCode::Up if !model.composer.up() => scroll(model, 1, true),
+        KeyCode::Down if !model.composer.down() => scroll(model, 1, false),
+        KeyCode::Enter if !alt => submit(model),
+        KeyCode::Char('f') if control => {
+            model.search = Some(Search::default());
+            Vec::new()
+        }
+        code => {
+            edit(model, code, control, alt);
+            Vec::new()
+        }
+    }
+}
+
+fn page(model: &Model) -> usize {
+    model.drawn.rows.saturating_sub(1).max(1)
+}
+
+fn overlay(model: &mut Model, code: KeyCode) -> Vec<Effect> {
+    match code {
+        KeyCode::Up => scroll(model, 1, true),
+        KeyCode::Down => scroll(model, 1, false),
+        KeyCode::Esc | KeyCode::Enter | KeyCode::Char('q') => {
+            model.overlay = None;
+            Vec::new()
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn searching(model: &mut Model, code: KeyCode, control: bool) -> Vec<Effect> {
+    match code {
+        KeyCode::Esc => model.search = None,
+        KeyCode::Enter | KeyCode::Down => search::look(model, Some(false)),
+        KeyCode::Up => search::look(model, Some(true)),
+        KeyCode::Char('f') if control => search::look(model, Some(false)),
+        KeyCode::Char(c) if !control => insert(model, c.encode_utf8(&mut [0; 4])),
+        KeyCode::Backspace => {
+            if let Some(search) = &mut model.search {
+                search.text.pop();
+                search.at = None;
+            }
+            search::look(model, None);
+        }
+        _ => {}
+    }
+    Vec::new()
+}
+
+fn edit(model: &mut Model, code: KeyCode, control: bool, alt: bool) {
+    match code {
+        // Alt-Enter; Ctrl-J is what some terminals make of it.
+        KeyCode::Enter => insert(model, "\n"),
+        KeyCode::Char('j') if control => insert(model, "\n"),
+        KeyCode::Char('a') if control => model.composer.home(),
+        KeyCode::Char('e') if control => model.composer.end(),
+        KeyCode::Char('w') if control => model.composer.delete_word(),
+        KeyCode::Char('u') if control => model.composer.delete_to_start(),
+        KeyCode::Char('k') if control => model.composer.delete_to_end(),
+        KeyCode::Char(c) if !control && !alt => insert(model, c.encode_utf8(&mut [0; 4])),
+        KeyCode::Left if control => model.composer.word_left(),
+        KeyCode::Right if control => model.composer.word_right(),
+        KeyCode::Left => model.composer.left(),
+        KeyCode::Right => model.composer.right(),
+        KeyCode::Home => model.composer.home(),
+        KeyCode::End => model.composer.end(),
+        KeyCode::Backspace if alt => model.composer.delete_word(),
+        KeyCode::Backspace => model.composer.backspace(),
+        KeyCode::Delete => model.composer.delete(),
+        KeyCode::Esc => {
+            model.notice = None;
+        }
+        _ => {}
+    }
+}
+
+/// Completes the word before the cursor, or takes the next of what it can become.
+fn complete(model: &mut Model) {
+    if let Some(Completion { choices, at }) = &mut model.completion {
+        let before = choices.get(*at).map_or(0, String::len);
+        *at = (*at + 1) % choices.len().max(1);
+        let next = choices.get(*at).cloned().unwrap_or_default();
+        model.composer.replace_before(before, &next);
+        return;
+    }
+    let before = model.composer.before();
+    let word = before.rsplit(char::is_whitespace).next().unwrap_or_default().len();
+    let choices = command::completions(before, model.names.values().map(String::as_str));
+    if let Some(first) = choices.first() {
+        model.composer.replace_before(word, first);
+        model.completion = Some(Completion { choices, at: 0 });
+    }
+}

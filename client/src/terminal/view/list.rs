@@ -1,0 +1,62 @@
+//! The list of conversations.
+
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::style::{Color, Modifier, Style};
+use ratatui::text::{Line, Span};
+use unicode_width::UnicodeWidthStr as _;
+
+use super::{Drawn, bold, dim};
+use crate::terminal::model::Model;
+use crate::terminal::wrap::cut;
+
+/// Rows of one conversation.
+const ROWS: u16 = 2;
+
+pub(super) fn draw(model: &Model, frame: &mut Frame<'_>, area: Rect, drawn: &mut Drawn) {
+    let visible = usize::from(area.height / ROWS).max(1);
+    let at = model.order.iter().position(|id| Some(*id) == model.selected).unwrap_or(0);
+    let first = (at + 1).saturating_sub(visible);
+    let width = usize::from(area.width);
+    let mut y = area.y;
+    for id in model.order.iter().skip(first) {
+        if y + ROWS > area.bottom() {
+            break;
+        }
+        let Some(conversation) = model.conversations.get(id) else {
+            continue;
+        };
+        let place = Rect { x: area.x, y, width: area.width, height: ROWS };
+        let badge = match conversation.unread {
+            0 => String::new(),
+            1..=999 => format!(" ({})", conversation.unread),
+            _ => " (999+)".to_owned(),
+        };
+        let badge = if conversation.mentions > 0 { format!(" @{badge}") } else { badge };
+        let dot = conversation.to.peer.filter(|peer| model.present.contains(peer));
+        let title = model.title(conversation);
+        let title = if dot.is_some() { format!("● {title}") } else { title };
+        let title = cut(&title, width.saturating_sub(badge.len()));
+        let space = width.saturating_sub(title.width() + badge.len());
+        let style = if Some(*id) == model.selected {
+            Style::new().add_modifier(Modifier::REVERSED)
+        } else if conversation.unread > 0 {
+            bold()
+        } else {
+            Style::new()
+        };
+        let line = Line::from(vec![
+            Span::styled(title, style),
+            Span::styled(" ".repeat(space), style),
+            Span::styled(badge, style.fg(Color::Yellow)),
+        ]);
+        frame.buffer_mut().set_line(area.x, y, &line, area.width);
+        let last = Line::styled(cut(&conversation.last, width), dim());
+        frame.buffer_mut().set_line(area.x, y + 1, &last, area.width);
+        drawn.list.push((place, *id));
+        y += ROWS;
+    }
+    if model.order.is_empty() {
+        frame.buffer_mut().set_stringn(area.x, area.y, "nobody yet: /dm NAME", width, dim());
+    }
+}

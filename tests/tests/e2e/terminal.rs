@@ -1,0 +1,140 @@
+//! The full-screen chat, as people use it: real processes on pseudo-terminals.
+
+use std::io::{Read as _, Write as _};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, ensure};
+use parking_lot::Mutex;
+use petrel_tests::cluster::{Gateway, PATIENCE, Storage, binary, eventually};
+use pty_process::Size;
+use pty_process::blocking::{Command, Pty};
+
+const ROWS: u16 = 24;
+const COLUMNS: u16 = 90;
+
+/// A terminal with a chat in it.
+struct Desk {
+    pty: Arc<Pty>,
+    screen: Arc<Mutex<vt100::Parser>>,
+    child: std::process::Child,
+    reader: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Desk {
+    fn open(gateway: &Gateway, name: &str) -> Result<Self> {
+        let (pty, pts) = pty_process::blocking::open()?;
+        pty.resize(Size::new(ROWS, COLUMNS))?;
+        let child = Command::new(binary()?)
+            .args(["chat", name, "--server", &gateway.quic.to_string()])
+            .args(["--fingerprint", &gateway.fingerprint, "--set"])
+            .arg(format!("data_dir={}", gateway.data_dir().display()))
+            .env("TERM", "xterm-256color")
+            .spawn(pts)?;
+        let pty = Arc::new(pty);
+        let screen = Arc::new(Mutex::new(vt100::Parser::new(ROWS, COLUMNS, 0)));
+        let (from, to) = (Arc::clone(&pty), Arc::clone(&screen));
+        let reader = std::thread::spawn(move || {
+            let mut bytes = [0; 4_096];
+            // Reading fails once the chat's end is closed.
+            while let Ok(read) = (&*from).read(&mut bytes) {
+                if read == 0 {
+                    break;
+                }
+                to.lock().process(&bytes[..read]);
+            }
+        });
+        Ok(Self { pty, screen, child, reader: Some(reader) })
+    }
+
+    fn types(&self, keys: &str) -> Result<()> {
+        Ok((&*self.pty).write_all(keys.as_bytes())?)
+    }
+
+    fn resize(&self, rows: u16, columns: u16) -> Result<()> {
+        self.screen.lock().screen_mut().set_size(rows, columns);
+        Ok(self.pty.resize(Size::new(rows, columns))?)
+    }
+
+    async fn shows(&self, text: &str) -> Result<()> {
+        let seen = eventually(PATIENCE, text, || async {
+            Ok(self.screen.lock().screen().contents().contains(text).then_some(()))
+        });
+        let seen = seen.await;
+        seen.with_context(|| format!("the screen:\n{}", self.screen.lock().screen().contents()))
+    }
+
+    /// Waits until the process has ended and all that it wrote was read.
+    async fn ends(&mut self) -> Result<std::process::ExitStatus> {
+        let child = &mut self.child;
+        let mut look = || child.try_wait();
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = look()? {
+                break status;
+            }
+            ensure!(tokio::time::Instant::now() < deadline, "the chat does not end");
+            tokio::time::sleep(petrel_tests::cluster::LOOK_AGAIN).await;
+        };
+        if let Some(reader) = self.reader.take() {
+            tokio::task::spawn_blocking(move || reader.join().ok()).await?;
+        }
+        Ok(status)
+    }
+
+    /// The terminal is as it was before.
+    fn is_restored(&self) -> bool {
+        let parser = self.screen.lock();
+        let screen = parser.screen();
+        !screen.alternate_screen()
+            && !screen.hide_cursor()
+            && !screen.bracketed_paste()
+            && screen.mouse_protocol_mode() == vt100::MouseProtocolMode::None
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        // It may have ended.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_people_chat_on_their_terminals() -> Result<()> {
+    let gateway = Gateway::start(Storage::Sqlite, &[]).await?;
+    let mut alice = Desk::open(&gateway, "alice")?;
+    alice.shows("online QUIC").await?;
+    let mut bob = Desk::open(&gateway, "bob")?;
+    bob.shows("online QUIC").await?;
+
+    alice.types("/dm bob hello from alice\r")?;
+    bob.shows("alice: hello from alice").await?;
+    alice.shows("hello from alice ✓✓ read").await?;
+    bob.types("你好 🌊\r")?;
+    alice.shows("bob: 你好 🌊").await?;
+
+    // What is pasted carries no sequences to the other one's terminal.
+    alice.types("\u{1b}[200~one\ntwo\u{1b}[201~\r")?;
+    bob.shows("two").await?;
+
+    bob.resize(10, 40)?;
+    bob.types("narrow\r")?;
+    bob.shows("narrow").await?;
+    alice.shows("bob: narrow").await?;
+    bob.types("\u{1b}OP")?;
+    bob.shows("Commands").await?;
+    bob.types("\u{1b}OP")?;
+    bob.shows("bob: narrow").await?;
+
+    alice.types("/quit\r")?;
+    ensure!(alice.ends().await?.success(), "alice's chat failed");
+    ensure!(alice.is_restored(), "alice's terminal is not as it was");
+
+    let id = i32::try_from(bob.child.id())?;
+    let told = std::process::Command::new("kill").arg(id.to_string()).status()?;
+    ensure!(told.success(), "no signal to bob's chat");
+    ensure!(bob.ends().await?.success(), "bob's chat failed");
+    ensure!(bob.is_restored(), "bob's terminal is not as it was");
+    Ok(())
+}
