@@ -39,8 +39,12 @@ fn text_of(bytes: &[u8]) -> Result<String, String> {
             .ok_or_else(|| format!("no end: {rest:?}"))?;
         let (parameters, after) = rest.split_at(end);
         let is_ours = match after.chars().next() {
-            // Blinking and hidden text are never ours.
-            Some('m') => !parameters.split(';').any(|one| one == "5" || one == "6"),
+            // Blinking text is never ours; 38;5;N and 48;5;N are colours.
+            Some('m') => {
+                let colours = ["38;5;1", "38;5;2", "38;5;3", "38;5;6"];
+                let plain = colours.iter().fold(parameters.to_owned(), |p, c| p.replace(c, ""));
+                !plain.split(';').any(|one| one == "5" || one == "6")
+            }
             Some('H') => true,
             Some('h' | 'l') => parameters == "?25",
             _ => false,
