@@ -86,8 +86,9 @@ pub const LINK_LIFE_MS_DEFAULT: u64 = 7 * 24 * 60 * 60 * 1000;
 /// Members up to which delivered receipts are kept, receipts are passed on and ReadBy is answered.
 pub const RECEIPT_MEMBERS_MAX: usize = 100;
 
-/// Messages to somebody who is no contact and has never answered, at the most, by default.
-pub const STRANGER_MESSAGES_DEFAULT: u64 = 20;
+/// Messages to somebody who is no contact and has never answered, at the most, by default; 0:
+/// any number.
+pub const STRANGER_MESSAGES_DEFAULT: u64 = 0;
 /// For how long a message may be edited or recalled by default, in milliseconds (24 hours).
 pub const CHANGE_WINDOW_MS_DEFAULT: u64 = 24 * 60 * 60 * 1000;
 /// Users that one message mentions, at the most.

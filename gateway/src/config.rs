@@ -181,7 +181,7 @@ section! {
         pub edit_window: Span<0, 31_536_000_000> = Span(limits::CHANGE_WINDOW_MS_DEFAULT),
         /// For how long a message may be recalled.
         pub recall_window: Span<0, 31_536_000_000> = Span(limits::CHANGE_WINDOW_MS_DEFAULT),
-        /// Messages to somebody who is no contact and has never answered, at the most.
+        /// Messages to somebody who is no contact and has never answered, at the most; 0: any number.
         pub stranger_messages_max: Bounded<0, 1_000_000_000> = Bounded(limits::STRANGER_MESSAGES_DEFAULT),
     }
 }

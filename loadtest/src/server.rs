@@ -167,8 +167,6 @@ fn settings(options: &Options, directory: &Path) -> Vec<String> {
         "auth.registrations_burst=1000000".to_owned(),
         "gateway.connects_per_s=1000000".to_owned(),
         "gateway.connects_burst=1000000".to_owned(),
-        // Pairs are made of strangers, and most of them never answer.
-        "message.stranger_messages_max=1000000000".to_owned(),
     ];
     if let Some(ms) = options.preview_after {
         settings.push(format!("message.preview_after=\"{ms}ms\""));

@@ -11,7 +11,7 @@ use crate::store::{Append, ConversationKind, Member};
 /// What the deployment allows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SendRules {
-    /// Messages to somebody who is no contact and has never answered, at the most.
+    /// Messages to somebody who is no contact and has never answered, at the most; 0: any number.
     pub strangers_max: u64,
     /// For how long an author may edit a message, in milliseconds.
     pub edit_window_ms: u64,
@@ -66,7 +66,7 @@ impl<O> Conversation<O> {
             });
         }
         let is_answered = peer.is_contact || peer.has_written;
-        if is_answered || !append.kind.is_countable() {
+        if is_answered || rules.strangers_max == 0 || !append.kind.is_countable() {
             return Ok(());
         }
         // Nobody else has written, so whatever counts is of this sender.

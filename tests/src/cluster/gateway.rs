@@ -178,8 +178,6 @@ impl Gateway {
         if let Some(url) = &self.storage_url {
             set(format!("storage.url={url}"));
         }
-        // Most stories are told by strangers who write a lot.
-        set("message.stranger_messages_max=1000000".to_owned());
         self.settings.iter().cloned().for_each(&mut set);
         command.current_dir(self.data.path()).kill_on_drop(true);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
