@@ -11,6 +11,7 @@ mod client;
 mod control;
 mod conversation;
 mod cursor;
+mod device;
 mod dialer;
 mod dictionary;
 mod draft;

@@ -38,8 +38,9 @@ pub enum Rejection {
     /// The user name is taken.
     #[error("the user name is taken")]
     NameTaken,
-    /// The device or its secret is wrong.
-    #[error("unknown device, or wrong secret")]
+    /// The device or its secret, the user name or the password is wrong: the same answer, so that
+    /// nobody learns which.
+    #[error("unknown device or user, or wrong secret or password")]
     WrongSecret,
     /// The body cannot be decoded within its bounds.
     #[error("body: {problem}")]

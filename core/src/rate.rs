@@ -16,6 +16,13 @@ impl Rate {
         let interval_ns = 1_000_000_000 / u64::from(per_second.max(1));
         Self { interval_ns, tolerance_ns: interval_ns * u64::from(burst.max(1) - 1) }
     }
+
+    /// One in `interval_ms` milliseconds in the long run, `burst` at once; both at least 1.
+    pub fn one_in(interval_ms: u64, burst: u32) -> Self {
+        let interval_ns = interval_ms.max(1).saturating_mul(1_000_000);
+        let tolerance_ns = interval_ns.saturating_mul(u64::from(burst.max(1) - 1));
+        Self { interval_ns, tolerance_ns }
+    }
 }
 
 /// What one caller has used.

@@ -61,6 +61,8 @@ configuration! {
         pub group: Group,
         /// Tokens.
         pub auth: Auth,
+        /// Passwords.
+        pub password: Password,
         /// Log output.
         pub log: Log,
     }
@@ -213,6 +215,31 @@ section! {
         pub logins_per_s: Bounded<1, 1_000_000> = Bounded(2_000),
         /// Log-ins at once and source address.
         pub logins_burst: Bounded<1, 1_000_000> = Bounded(20_000),
+    }
+}
+
+section! {
+    /// Passwords: hashed with Argon2id (RFC 9106).
+    pub struct Password {
+        /// Memory that one hash takes. (Memory, passes and lanes are the second recommended option
+        /// of RFC 9106.)
+        pub memory: ByteSize<{ 19 << 20 }, { 4 << 30 }> = ByteSize(64 << 20),
+        /// Passes over this memory.
+        pub passes: Bounded<2, 64> = Bounded(3),
+        /// Lanes (computed one after the other).
+        pub lanes: Bounded<1, 16> = Bounded(4),
+        /// Threads that hash, apart from those that chat; 0: half of the cores.
+        pub threads: Bounded<0, 64> = Bounded(0),
+        /// Passwords that may wait for a thread; more are refused with Overloaded.
+        pub queue: Bounded<1, 4_096> = Bounded(64),
+        /// Passwords tried per second and source address, in the long run.
+        pub tries_per_s: Bounded<1, 1_000_000> = Bounded(10),
+        /// Passwords tried at once and source address.
+        pub tries_burst: Bounded<1, 1_000_000> = Bounded(100),
+        /// In the long run, one password may be tried for a user name in this time.
+        pub name_interval: Span<1, 3_600_000> = Span(10_000),
+        /// Passwords tried at once for a user name.
+        pub name_burst: Bounded<1, 1_000_000> = Bounded(10),
     }
 }
 

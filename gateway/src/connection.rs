@@ -28,6 +28,8 @@ const STREAMS_WHILE_FEW: u32 = 28;
 const LARGE_FRAMES_KIB: usize = 160;
 /// Source addresses whose rates are remembered, at the most.
 const SOURCES_MAX: usize = 65_536;
+/// User names whose rates of passwords are remembered, at the most.
+const NAMES_MAX: usize = 65_536;
 
 /// What the tasks of one connection share.
 #[derive(Debug)]
@@ -86,7 +88,10 @@ pub(crate) struct Doors {
     connects: Rate,
     registrations: Rate,
     logins: Rate,
+    passwords: Rate,
+    passwords_of_name: Rate,
     sources: Mutex<FxHashMap<IpAddr, Source>>,
+    names: Mutex<FxHashMap<String, Bucket>>,
 }
 
 #[derive(Debug, Default)]
@@ -94,6 +99,7 @@ struct Source {
     connects: Bucket,
     registrations: Bucket,
     logins: Bucket,
+    passwords: Bucket,
 }
 
 /// Counts a connection for as long as it lives.
@@ -119,6 +125,15 @@ impl Doors {
                 a.registrations_burst.to_u32(),
             ),
             logins: Rate::new(a.logins_per_s.to_u32(), a.logins_burst.to_u32()),
+            passwords: Rate::new(
+                config.password.tries_per_s.to_u32(),
+                config.password.tries_burst.to_u32(),
+            ),
+            passwords_of_name: Rate::one_in(
+                config.password.name_interval.0,
+                config.password.name_burst.to_u32(),
+            ),
+            names: Mutex::default(),
             sources: Mutex::default(),
         }
     }
@@ -147,6 +162,24 @@ impl Doors {
     /// Milliseconds until the next is free.
     pub(crate) fn take_registration(&self, source: IpAddr) -> Result<(), u64> {
         self.take(source, |s| s.registrations.take(self.registrations, clock::monotonic_ns()))
+    }
+
+    /// Takes one try of a password from its source's rate and from its user name's.
+    ///
+    /// # Errors
+    /// Milliseconds until the next is free.
+    pub(crate) fn take_password(&self, source: Option<IpAddr>, name: &str) -> Result<(), u64> {
+        let now_ns = clock::monotonic_ns();
+        if let Some(source) = source {
+            self.take(source, |s| s.passwords.take(self.passwords, now_ns))?;
+        }
+        let mut names = self.names.lock();
+        if names.len() >= NAMES_MAX && !names.contains_key(name) {
+            // As with sources: costs everybody a burst at the most.
+            names.clear();
+        }
+        let bucket = names.entry(name.to_owned()).or_default();
+        bucket.take(self.passwords_of_name, now_ns).map_err(|ns| ns.div_ceil(1_000_000))
     }
 
     fn take(
@@ -302,6 +335,19 @@ mod tests {
         assert_eq!(of("192.0.2.7"), "192.0.2.7");
         assert_eq!(of("::ffff:192.0.2.7"), "192.0.2.7");
         assert_eq!(of("2001:db8:1:2ff:3::9"), "2001:db8:1:200::");
+    }
+
+    #[test]
+    fn passwords_are_bounded_by_user_name_and_by_source() {
+        let mut config = Config::default();
+        config.password.tries_burst = crate::config::Bounded(3);
+        config.password.name_burst = crate::config::Bounded(2);
+        let doors = Doors::new(&config);
+        let (a, b) = ("192.0.2.1".parse().ok(), "192.0.2.2".parse().ok());
+        assert!(doors.take_password(a, "alice").is_ok() && doors.take_password(b, "alice").is_ok());
+        assert!(doors.take_password(b, "alice").is_err(), "by name");
+        assert!(doors.take_password(a, "bob").is_ok() && doors.take_password(a, "carol").is_ok());
+        assert!(doors.take_password(a, "dave").is_err(), "by source");
     }
 
     #[test]

@@ -32,6 +32,7 @@ struct SignedIn {
 impl Drop for SignedIn {
     fn drop(&mut self) {
         self.gateway.sessions.remove(&self.session);
+        self.gateway.seen.note(self.session.device());
         self.session.queue().end(Code::Ok);
     }
 }
@@ -43,7 +44,7 @@ pub(crate) async fn begin(
     mut incoming: Incoming,
     hello: wire::Hello,
 ) -> Option<Phase> {
-    let session = match sign_in(&context, &hello) {
+    let session = match sign_in(&context, &hello).await {
         Ok(session) => session,
         Err(rejection) => {
             let code = translate::code(&rejection);
@@ -86,7 +87,7 @@ fn serve(
     }
 }
 
-fn sign_in(context: &Context, hello: &wire::Hello) -> Result<Arc<Session>, Rejection> {
+async fn sign_in(context: &Context, hello: &wire::Hello) -> Result<Arc<Session>, Rejection> {
     if context.session.get().is_some() {
         return Err(Rejection::Invalid {
             field: "hello",
@@ -118,11 +119,16 @@ fn sign_in(context: &Context, hello: &wire::Hello) -> Result<Arc<Session>, Rejec
         Arc::clone(&context.large_frames),
         &features(hello),
     ));
-    if gateway.sessions.insert(Arc::clone(&session), limits::SESSIONS_PER_USER_MAX) {
-        Ok(session)
-    } else {
-        Err(Rejection::Overloaded { what: "this user's sessions here" })
+    if !gateway.sessions.insert(Arc::clone(&session), limits::SESSIONS_PER_USER_MAX) {
+        return Err(Rejection::Overloaded { what: "this user's sessions here" });
     }
+    // Once it is in the table: a device that is revoked from here on is found there.
+    if let Err(rejection) = gateway.check_device(session.device()).await {
+        gateway.sessions.remove(&session);
+        return Err(rejection);
+    }
+    gateway.seen.note(session.device());
+    Ok(session)
 }
 
 fn features(hello: &wire::Hello) -> Vec<&'static str> {
@@ -148,7 +154,7 @@ async fn read(gateway: &Gateway, session: &Session, incoming: &mut Incoming) -> 
     loop {
         match incoming.next().await {
             Ok((_, What::Refresh(refresh))) => {
-                let answer = match refreshed(gateway, session, &refresh.token) {
+                let answer = match refreshed(gateway, session, &refresh.token).await {
                     Ok(identity) => frame::encode(&frame::bare(What::Token(wire::Token {
                         token: String::new(),
                         expires_ms: identity.expires_ms(),
@@ -178,8 +184,13 @@ async fn read(gateway: &Gateway, session: &Session, incoming: &mut Incoming) -> 
     }
 }
 
-fn refreshed(gateway: &Gateway, session: &Session, token: &str) -> Result<Identity, Rejection> {
+async fn refreshed(
+    gateway: &Gateway,
+    session: &Session,
+    token: &str,
+) -> Result<Identity, Rejection> {
     let identity = gateway.tokens.verify(token)?;
+    gateway.check_device(identity.device()).await?;
     if session.refresh(&identity) {
         return Ok(identity);
     }

@@ -179,7 +179,7 @@ mod tests {
     use petrel_storage::budget::Budget;
 
     use super::*;
-    use crate::dispatch::new_account;
+    use crate::account::new_account;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn a_conversation_that_is_made_while_others_look_for_it_has_one_cell() {

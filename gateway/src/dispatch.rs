@@ -8,6 +8,7 @@ mod member;
 mod name;
 mod relation;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -23,7 +24,6 @@ use crate::session::Session;
 use crate::stream::{self, Incoming};
 use crate::{clock, metrics, translate};
 
-pub(crate) use account::new_account;
 pub(crate) use name::name_of;
 
 /// Bytes of a dictionary in one frame.
@@ -49,7 +49,7 @@ pub(crate) async fn serve(
     let began = std::time::Instant::now();
     let name = name_of(&request);
     let answered = match request {
-        What::Register(_) | What::Login(_) => {
+        What::Register(_) | What::Login(_) | What::LogInWithPassword(_) => {
             let gateway = &context.gateway;
             let source = context.connection.remote_address().ip();
             let taken = match request {
@@ -57,7 +57,7 @@ pub(crate) async fn serve(
                 _ => gateway.doors.take_login(source),
             };
             match taken {
-                Ok(()) => before_sign_in(gateway, request).await,
+                Ok(()) => before_sign_in(gateway, source, request).await,
                 Err(retry_after_ms) => Err(Rejection::RateLimited { retry_after_ms }),
             }
         }
@@ -77,6 +77,12 @@ pub(crate) async fn serve(
         | What::ReadBy(_)
         | What::ChangeContact(_)
         | What::ListContacts(_)
+        | What::AddDevice(_)
+        | What::ChangePassword(_)
+        | What::ListDevices(_)
+        | What::RevokeDevice(_)
+        | What::GetAccount(_)
+        | What::ChangeAccount(_)
         | What::SetConversation(_)
         | What::HideEntries(_)) => {
             let Some(session) = context.signed_in().await else { return };
@@ -119,10 +125,17 @@ fn admit(gateway: &Gateway, session: &Session) -> Result<(), Rejection> {
         .map_err(|retry_after_ms| Rejection::RateLimited { retry_after_ms })
 }
 
-async fn before_sign_in(gateway: &Gateway, request: What) -> Result<Vec<Bytes>, Rejection> {
+async fn before_sign_in(
+    gateway: &Arc<Gateway>,
+    source: IpAddr,
+    request: What,
+) -> Result<Vec<Bytes>, Rejection> {
     match request {
         What::Register(register) => account::register(gateway, register).await,
         What::Login(login) => account::login(gateway, &login).await,
+        What::LogInWithPassword(log_in) => {
+            account::log_in_with_password(gateway, source, log_in).await
+        }
         _ => Err(Rejection::Internal),
     }
 }
@@ -150,6 +163,14 @@ async fn for_session(
         What::ReadBy(read) => member::read_by(gateway, session, &read).await,
         What::ChangeContact(change) => relation::change_contact(gateway, session, id, change).await,
         What::ListContacts(list) => relation::list_contacts(gateway, session, &list).await,
+        What::AddDevice(add) => account::add_device(gateway, session, add).await,
+        What::ChangePassword(change) => {
+            account::change_password(gateway, session, id, change).await
+        }
+        What::ListDevices(_) => account::list_devices(gateway, session).await,
+        What::RevokeDevice(revoke) => account::revoke_device(gateway, session, id, revoke).await,
+        What::GetAccount(_) => account::get_account(gateway, session).await,
+        What::ChangeAccount(change) => account::change_account(gateway, session, id, change).await,
         What::SetConversation(set) => member::set_conversation(gateway, session, id, set).await,
         What::HideEntries(hide) => member::hide_entries(gateway, session, id, hide).await,
         _ => Err(Rejection::Internal),

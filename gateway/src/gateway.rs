@@ -21,7 +21,10 @@ use crate::connection::Doors;
 use crate::conversation_table::{Cell, ConversationTable};
 use crate::dictionaries::Dictionaries;
 use crate::fanout::Tag;
+use crate::password::Passwords;
 use crate::receipts::Receipts;
+use crate::revoked::RevokedDevices;
+use crate::seen::Seen;
 use crate::session_table::SessionTable;
 
 /// Rates that every session has.
@@ -52,6 +55,12 @@ pub(crate) struct Gateway {
     pub receipts: Receipts,
     /// Tokens.
     pub tokens: Tokens,
+    /// Hashes and verifies passwords.
+    pub passwords: Passwords,
+    /// Devices that were signed out for good.
+    pub revoked: RevokedDevices,
+    /// When devices were last signed in.
+    pub seen: Seen,
     /// Who may come in, and how often.
     pub doors: Doors,
     /// Per session.
@@ -80,6 +89,7 @@ impl Gateway {
         dictionaries: Dictionaries,
         budget: Budget,
         tokens: Tokens,
+        passwords: Passwords,
     ) -> Self {
         let m = &config.message;
         let rates = Rates {
@@ -100,6 +110,7 @@ impl Gateway {
             group_limits,
             doors: Doors::new(&config),
             sessions: SessionTable::new(config.redis.url.is_some()),
+            revoked: RevokedDevices::new(config.auth.token_life.0),
             config,
             store,
             dictionaries,
@@ -107,6 +118,8 @@ impl Gateway {
             conversations: ConversationTable::default(),
             receipts: Receipts::default(),
             tokens,
+            passwords,
+            seen: Seen::default(),
             rates,
             catch_ups: Semaphore::new(CATCH_UPS_AT_ONCE),
             tasks: TaskTracker::new(),

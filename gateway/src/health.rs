@@ -79,6 +79,7 @@ impl Health {
         gauge!("petrel_gateway_connections_max")
             .set(as_gauge(gateway.config.gateway.connections_max.to_usize()));
         gauge!("petrel_gateway_conversations").set(as_gauge(gateway.conversations.len()));
+        gauge!("petrel_gateway_passwords_waiting").set(as_gauge(gateway.passwords.waiting()));
         gauge!("petrel_gateway_receipts_waiting").set(as_gauge(gateway.receipts.waiting()));
         gauge!("petrel_gateway_send_queue_bytes").set(as_gauge(queued));
         gauge!("petrel_gateway_send_queue_bytes_max")

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use metrics::{Counter, Gauge, Histogram, Unit, counter, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use petrel_core::error::Rejection;
 use petrel_proto::code::Code;
 use quinn::ConnectionError;
 
@@ -42,6 +43,8 @@ pub(crate) struct Metrics {
     pub joined: Counter,
     /// Requests that were judged again because somebody was quicker.
     pub changes_retried: Counter,
+    /// Sessions that ended because their device was signed out for good.
+    pub sessions_revoked: Counter,
     /// Hints for want of a stream.
     pub hints: Counter,
     /// Receipts that found no room to wait in.
@@ -83,6 +86,7 @@ pub(crate) fn get() -> &'static Metrics {
         repairs: counter!("petrel_gateway_repairs_total"),
         joined: counter!("petrel_gateway_sends_joined_total"),
         changes_retried: counter!("petrel_gateway_changes_retried_total"),
+        sessions_revoked: counter!("petrel_gateway_sessions_revoked_total"),
         hints: counter!("petrel_gateway_hints_total"),
         receipts_overflows: counter!("petrel_gateway_receipts_overflows_total"),
         receipts_lost: counter!("petrel_gateway_receipts_lost_total"),
@@ -109,6 +113,22 @@ pub(crate) fn refused(code: Code) {
 pub(crate) fn sign_in(refusal: Option<Code>) {
     let result = refusal.map_or("ok", Code::label);
     counter!("petrel_gateway_sign_ins_total", "result" => result).increment(1);
+}
+
+/// Somebody asked for a token.
+pub(crate) fn log_in(method: &'static str, refusal: Option<&Rejection>) {
+    let result = refusal.map_or("ok", |refusal| crate::translate::code(refusal).label());
+    counter!("petrel_gateway_log_ins_total", "method" => method, "result" => result).increment(1);
+}
+
+/// Passwords that may wait, at the most.
+pub(crate) fn password_queue_max(passwords: usize) {
+    gauge!("petrel_gateway_passwords_waiting_max").set(passwords as f64);
+}
+
+/// A password found no room to wait in.
+pub(crate) fn password_overflow() {
+    counter!("petrel_gateway_passwords_overflows_total").increment(1);
 }
 
 /// A connection attempt was turned away or did not come about.
@@ -240,6 +260,12 @@ fn describe() {
         ("petrel_gateway_receipts_lost_total", "Receipts that the store did not take."),
         ("petrel_gateway_refusals_total", "Refusals sent, by code."),
         ("petrel_gateway_sign_ins_total", "Sign-ins, by result."),
+        ("petrel_gateway_log_ins_total", "Log-ins, by method and result."),
+        ("petrel_gateway_passwords_overflows_total", "Passwords refused as the queue was full."),
+        (
+            "petrel_gateway_sessions_revoked_total",
+            "Sessions ended because their device was signed out for good.",
+        ),
         (
             "petrel_gateway_connections_refused_total",
             "Connection attempts that did not become connections.",
@@ -273,6 +299,8 @@ fn describe() {
         ("petrel_gateway_connections_max", "Connections at once, at the most."),
         ("petrel_gateway_sessions", "Sessions signed in."),
         ("petrel_gateway_conversations", "Conversations in memory."),
+        ("petrel_gateway_passwords_waiting", "Passwords waiting for a thread or being hashed."),
+        ("petrel_gateway_passwords_waiting_max", "Passwords that may wait for a thread."),
         ("petrel_gateway_receipts_waiting", "Receipts waiting to be passed on."),
         ("petrel_gateway_send_queue_bytes", "Bytes waiting in all sessions' queues."),
         (

@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use petrel_core::account::check_user_name;
 use serde::Serialize;
 
+use crate::account::new_account;
 use crate::config::Config;
-use crate::dispatch::new_account;
 use crate::keys::hex;
 use crate::server::open_store;
 

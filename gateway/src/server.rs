@@ -5,7 +5,8 @@
 //! |---|---|
 //! | accepting connections | the endpoint is closed: stop |
 //! | writers (`petrel-storage`) | by themselves only through a panic: drain and exit with an error |
-//! | receipts | only at the stop, after a last flush |
+//! | receipts, when devices were seen | only at the stop, after a last flush |
+//! | revoked devices | only at the stop |
 //! | mirror to Redis (if set) | only at the stop, after taking its entries back |
 //! | health, housekeeping, certificate watch | only at the stop |
 //! | admin HTTP, metrics HTTP | only at the stop |
@@ -40,7 +41,8 @@ use crate::fanout::Fanout;
 use crate::gateway::Gateway;
 use crate::health::{self, Health};
 use crate::keys::{self, Certificate};
-use crate::{admin, connection, directory_mirror, metrics, receipts};
+use crate::password::Passwords;
+use crate::{admin, connection, directory_mirror, metrics, receipts, revoked, seen};
 
 /// Between two looks at the certificate's files.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(5);
@@ -99,7 +101,11 @@ impl Server {
         let directory = directory(&config)?;
         let units = config.storage.channel_messages.to_usize();
         let budget = Budget::new(units, config.storage.channel_wait.duration());
-        let gateway = Arc::new(Gateway::new(config, store, dictionaries, budget, tokens));
+        let passwords = Passwords::start(&config.password)?;
+        let gateway =
+            Arc::new(Gateway::new(config, store, dictionaries, budget, tokens, passwords));
+        // Before anybody can sign in with a token of a device that was signed out for good.
+        gateway.learn_revoked().await.context("the revoked devices cannot be read")?;
         gateway.set_writers(start_writers(&gateway));
 
         let listen = gateway.config.admin.listen;
@@ -145,6 +151,8 @@ impl Server {
         let (gateway, tasks) = (&self.gateway, &self.gateway.tasks);
         tasks.spawn(accept(Arc::clone(gateway), self.endpoint.clone()));
         tasks.spawn(receipts::run(Arc::clone(gateway)));
+        tasks.spawn(seen::run(Arc::clone(gateway)));
+        tasks.spawn(revoked::run(Arc::clone(gateway)));
         tasks.spawn(health::watch(Arc::clone(gateway), Arc::clone(&health)));
         tasks.spawn(health::keep_house(Arc::clone(gateway), metrics.clone()));
         tasks.spawn(watch_certificate(Arc::clone(gateway), certificate));

@@ -77,6 +77,11 @@ impl Session {
         self.user
     }
 
+    /// The device that is signed in.
+    pub(crate) fn device(&self) -> DeviceId {
+        self.device
+    }
+
     /// Its connection.
     pub(crate) fn connection(&self) -> &quinn::Connection {
         &self.connection

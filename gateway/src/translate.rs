@@ -1,5 +1,6 @@
 //! Wire and core: the only file (with those below it) that speaks both.
 
+mod account;
 mod event;
 mod group;
 mod relation;
@@ -14,6 +15,7 @@ use petrel_proto::code::Code;
 use petrel_proto::frame::{bare, encode};
 use petrel_proto::wire::{self, Frame, frame::What};
 
+pub(crate) use account::{account, account_command, device_found};
 pub(crate) use event::event;
 pub(crate) use group::{
     group, join_request, link, member_found, people_page, profile, read_people_page, read_profile,

@@ -55,6 +55,7 @@ pub(crate) fn name_of(what: &What) -> &'static str {
         What::LogInWithPassword(_) => "LogInWithPassword",
         What::LogInWithToken(_) => "LogInWithToken",
         What::ChangePassword(_) => "ChangePassword",
+        What::AddDevice(_) => "AddDevice",
         What::ListDevices(_) => "ListDevices",
         What::DeviceFound(_) => "DeviceFound",
         What::RevokeDevice(_) => "RevokeDevice",

@@ -129,6 +129,7 @@ const FRAMES: &[(&str, &str)] = &[
         "Register with a password",
         r#"{"register": {"user_name": "alice", "device_label": "laptop", "password": "correct horse"}}"#,
     ),
+    ("AddDevice", r#"{"add_device": {"label": "phone"}}"#),
     (
         "LogInWithPassword",
         r#"{"log_in_with_password": {"user_name": "alice", "password": "correct horse", "device_label": "laptop"}}"#,

@@ -184,6 +184,7 @@ messages! {
     GoAway { reconnect_after_ms_min, reconnect_after_ms_max }
     Register { user_name, device_label, password }
     Registered { user, device, device_secret }
+    AddDevice { label }
     Login { device, device_secret }
     Token { token, expires_ms }
     FindUsers { names, users }
@@ -351,6 +352,7 @@ frame! {
         Hello = hello, Welcome = welcome, RefreshDue = refresh_due, Refresh = refresh,
         Hint = hint, GoAway = go_away,
         Register = register, Registered = registered, Login = login, Token = token,
+        AddDevice = add_device,
         FindUsers = find_users, UserFound = user_found,
         ListConversations = list_conversations, Summary = summary, ReadHistory = read_history,
         FetchDictionary = fetch_dictionary, Dictionary = dictionary,

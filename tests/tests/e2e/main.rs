@@ -8,6 +8,7 @@
 )]
 
 mod absence;
+mod account;
 mod bad_input;
 mod beside;
 mod block;
