@@ -88,7 +88,7 @@ async fn what_changes_is_told_as_it_happens_and_what_changed_meanwhile_when_the_
 
 #[tokio::test]
 async fn what_cannot_be_read_is_told_as_unknown_and_what_is_missing_as_missed() {
-    within(async {
+    within(Box::pin(async {
         let server = TestServer::start();
         let (client, mut events, link) = online(&server, server.options()).await;
         let log = client.own_log();
@@ -116,7 +116,7 @@ async fn what_cannot_be_read_is_told_as_unknown_and_what_is_missing_as_missed() 
         // A history that was replaced.
         stream.say(wire::frame::What::Reset(wire::Reset { to: 5 })).await;
         assert_eq!(next(&mut events).await, Event::OwnMissed);
-    })
+    }))
     .await;
 }
 
