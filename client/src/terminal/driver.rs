@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use crossterm::event::EventStream;
+use crossterm::execute;
+use crossterm::terminal::{Clear, ClearType};
 use futures_util::StreamExt as _;
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
@@ -59,8 +61,7 @@ pub async fn run(client: &Client, events: &mut Events, name: &str) -> Result<(),
     let ends = [SignalKind::terminate(), SignalKind::hangup(), SignalKind::interrupt()];
     let [mut terminate, mut hangup, mut interrupt] = ends.map(signal);
     let guard = Guard::enter()?;
-    let mut terminal = Terminal::new(CrosstermBackend::new(stdout()))?;
-    terminal.clear()?;
+    let terminal = fresh()?;
     let mut driver = Driver {
         model: Model::new(client.user(), name, unix_ms()),
         client: client.clone(),
@@ -113,6 +114,13 @@ pub async fn run(client: &Client, events: &mut Events, name: &str) -> Result<(),
     Ok(())
 }
 
+/// An empty screen, which the next frame fills whole. Asks the terminal nothing: `Terminal::clear`
+/// would ask for the cursor's place and wait for the answer.
+fn fresh() -> std::io::Result<Terminal<CrosstermBackend<Stdout>>> {
+    execute!(stdout(), Clear(ClearType::All))?;
+    Terminal::new(CrosstermBackend::new(stdout()))
+}
+
 /// Waits for a signal; for ever if it cannot be heard.
 async fn told(signal: &mut std::io::Result<Signal>) {
     match signal {
@@ -153,11 +161,10 @@ impl Driver {
     fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::Quit => self.is_over = true,
-            Effect::DrawAnew => {
-                if let Err(error) = self.terminal.clear() {
-                    self.model.say(error.to_string());
-                }
-            }
+            Effect::DrawAnew => match fresh() {
+                Ok(terminal) => self.terminal = terminal,
+                Err(error) => self.model.say(error.to_string()),
+            },
             Effect::Attach(to) => {
                 if let Err(error) = self.client.attach(&to, None) {
                     self.model.say(error.to_string());
