@@ -146,9 +146,11 @@ impl Gateway {
                     }
                     Revoked::AllBut(kept) => all.iter().any(|line| Some(line.device) != kept),
                 };
-                let decision = is_there
-                    .then(|| account::revoke(&account, devices, clock::unix_ms()))
-                    .unwrap_or_default();
+                let decision = if is_there {
+                    account::revoke(&account, devices, clock::unix_ms())
+                } else {
+                    petrel_core::event::Decision::default()
+                };
                 Ok((decision, ()))
             }
             .boxed()

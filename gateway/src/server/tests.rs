@@ -77,8 +77,7 @@ async fn until(events: &mut Events, what: impl Fn(&Event) -> bool) {
 async fn a_panic_in_a_connections_task_ends_that_connection_and_no_other() {
     ::metrics::set_global_recorder(PoisonedRecorder).expect("this process runs this test alone");
     let dir = tempfile::tempdir().unwrap();
-    let mut config = Config::default();
-    config.data_dir = dir.path().to_owned();
+    let mut config = Config { data_dir: dir.path().to_owned(), ..Config::default() };
     config.gateway.listen = ([127, 0, 0, 1], 0).into();
     config.admin.listen = ([127, 0, 0, 1], 0).into();
     let handle = PrometheusBuilder::new().build_recorder().handle();

@@ -41,9 +41,9 @@ async fn stream_of(
 /// The first message that is pushed: its encoding and its body.
 async fn pushed(stream: &mut RawStream) -> Result<(u32, bytes::Bytes)> {
     loop {
-        match stream.next().await?.context("the stream ended")? {
-            (frame, What::Push(_)) => return Ok((frame.encoding, frame.body)),
-            _ => {}
+        let next = stream.next().await?.context("the stream ended")?;
+        if let (frame, What::Push(_)) = next {
+            return Ok((frame.encoding, frame.body));
         }
     }
 }

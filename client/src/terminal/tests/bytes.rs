@@ -68,8 +68,8 @@ fn written(screen: &mut Screen) -> Vec<u8> {
     let mut drawn = view::Drawn::default();
     terminal.draw(|frame| drawn = view::draw(&screen.model, frame)).unwrap();
     screen.take(Input::Drawn(drawn));
-    let bytes = out.0.lock().clone();
-    bytes
+    let bytes = out.0.lock();
+    bytes.clone()
 }
 
 fn hostile() -> impl Strategy<Value = String> {

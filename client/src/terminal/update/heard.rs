@@ -331,10 +331,8 @@ pub(super) fn listed(model: &mut Model, list: Summaries) -> Vec<Effect> {
             known.head = head;
             known.unread = line.unread;
             known.last_activity_ms = known.last_activity_ms.max(line.last_activity_ms);
-            if let Some(last) = &line.last {
-                if last.is_message() {
-                    known.last = clean::line(&body(last.kind, &last.body));
-                }
+            if let Some(last) = line.last.as_ref().filter(|last| last.is_message()) {
+                known.last = clean::line(&body(last.kind, &last.body));
             }
         }
         known.mentions = line.mentions;
