@@ -217,10 +217,19 @@ async fn resume_point(
     let after = if is_known && !gateway.store.is_shared() {
         newest.seq
     } else {
-        let standing = gateway.store.standing(cell.id(), &request.cursors).await;
-        let standing = standing.map_err(|error| unavailable(&error))?.ok_or(Rejection::NotFound)?;
-        gateway.learn(cell, &standing).await?;
-        standing.matched
+        match gateway.store.standing(cell.id(), &request.cursors).await {
+            Ok(standing) => {
+                let standing = standing.ok_or(Rejection::NotFound)?;
+                gateway.learn(cell, &standing).await?;
+                standing.matched
+            }
+            // While the store stands still, chat goes on by what is known here.
+            Err(StoreError::Transient(error)) if is_known => {
+                tracing::debug!(%error, "a stream is attached by what is in memory");
+                newest.seq
+            }
+            Err(error) => return Err(unavailable(&error)),
+        }
     };
     let look = |c: &mut Conversation<Origin>| (c.head().0, c.last_seen_by(user));
     let (head, until) = cell.with(look).ok_or(Rejection::NotFound)?;

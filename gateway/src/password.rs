@@ -85,7 +85,7 @@ impl Passwords {
         Ok(is_right && is_known)
     }
 
-    /// How many wait or are under way.
+    /// How many wait.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
@@ -133,6 +133,7 @@ fn work(argon2: &Argon2<'_>, queue: &Mutex<Receiver<Job>>, waiting: &AtomicUsize
     loop {
         // The lock is held while waiting: whoever has it takes the next job.
         let Ok(job) = queue.lock().recv() else { return };
+        waiting.fetch_sub(1, Ordering::Relaxed);
         match job {
             // Whoever has gone meanwhile is not worked for.
             Job::Hash(password, answer) if !answer.is_closed() => {
@@ -143,7 +144,6 @@ fn work(argon2: &Argon2<'_>, queue: &Mutex<Receiver<Job>>, waiting: &AtomicUsize
             }
             Job::Hash(..) | Job::Verify { .. } => {}
         }
-        waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -155,7 +155,7 @@ async fn a_request_too_many_at_once_is_refused_while_the_store_stands_still(
         stage.go_on(stall)?;
         for (_, stream) in &mut left {
             while let Some((_, what)) = stream.next().await? {
-                done += u32::from(matches!(what, What::Done(_)));
+                done += u32::from(matches!(what, What::Contact(_)));
             }
         }
         anyhow::Ok(done)

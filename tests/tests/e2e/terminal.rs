@@ -119,6 +119,8 @@ async fn two_people_chat_on_their_terminals() -> Result<()> {
     bob.shows("two").await?;
 
     bob.resize(10, 40)?;
+    // Drawn anew: keys that come together with the signal are read with the next ones.
+    bob.shows("F1 help").await?;
     bob.types("narrow\r")?;
     bob.shows("narrow").await?;
     alice.shows("bob: narrow").await?;
