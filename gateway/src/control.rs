@@ -131,8 +131,11 @@ async fn sign_in(context: &Context, hello: &wire::Hello) -> Result<Arc<Session>,
     Ok(session)
 }
 
+/// What both sides have; typing is a client's only, so far.
 fn features(hello: &wire::Hello) -> Vec<&'static str> {
-    version::common_features(hello.features.iter().map(String::as_str))
+    let mut common = version::common_features(hello.features.iter().map(String::as_str));
+    common.retain(|feature| *feature != version::FEATURE_TYPING);
+    common
 }
 
 fn welcome(gateway: &Gateway, session: &Session, hello: &wire::Hello) -> Bytes {
