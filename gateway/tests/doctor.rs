@@ -77,16 +77,20 @@ impl Place {
         let mut child = self.command(&["serve"]).stdout(Stdio::piped()).spawn().unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap()).lines();
         while !out.next().unwrap().unwrap().starts_with("certificate") {}
-        Running(child)
+        Running { child, _out: out }
     }
 }
 
-struct Running(Child);
+/// What it says further has to find somebody who listens.
+struct Running {
+    child: Child,
+    _out: std::io::Lines<BufReader<std::process::ChildStdout>>,
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
+        self.child.kill().ok();
+        self.child.wait().ok();
     }
 }
 

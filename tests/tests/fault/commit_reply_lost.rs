@@ -64,10 +64,11 @@ async fn a_commit_whose_answer_is_lost_is_found_and_acknowledged_once() -> Resul
          tries, {deliveries} deliveries, {repeats} repeated; answered within {slowest:?}",
         verdict.counts.acks,
     );
+    // Repeats are told, not judged: a stream that both sides open at once may bring an entry
+    // twice (docs/protocol.md §5). That nothing is handed out twice is the checker's to judge.
     ensure!(proxy.refusals() == 0, "{} batches were refused", proxy.refusals());
     ensure!(retries >= 10.0 && duplicates >= 10.0, "{retries} tries, {duplicates} duplicates");
     ensure!(resends == 0, "a client sent {resends} messages again");
-    ensure!(repeats == 0, "{repeats} entries were pushed twice");
     ensure!(slowest <= BACK_WITHIN, "answered after {slowest:?}");
     ensure!(verdict.counts.unknown == 0 && verdict.counts.refused == 0, "{:?}", verdict.counts);
     Ok(())
