@@ -9,9 +9,13 @@ mod calendar;
 mod clean;
 mod command;
 mod composer;
+mod conversation;
 mod driver;
 mod guard;
+mod happened;
+mod log;
 mod model;
+mod people;
 mod reference;
 #[cfg(test)]
 mod tests;

@@ -180,6 +180,14 @@ impl Timeline {
         redraw
     }
 
+    /// Drops the entries before this place, for an application that shows fewer of them for a
+    /// while. History reads them again.
+    pub fn forget_before(&mut self, seq: u64) {
+        self.entries = self.entries.split_off(&seq);
+        let entries = &self.entries;
+        self.reactors.retain(|(of, _, _), _| entries.contains_key(of));
+    }
+
     /// The entries up to `to` are not handed out. What is before a skipped part may have changed
     /// there: it is dropped, to be read again when it is wanted.
     fn gap(&mut self, to: u64, reason: GapReason) -> Redraw {

@@ -15,6 +15,11 @@ pub(super) fn time(unix_ms: u64) -> String {
     format!("{:02}:{:02}", minutes / 60, minutes % 60)
 }
 
+/// `YYYY-MM-DD HH:MM`.
+pub(super) fn moment(unix_ms: u64) -> String {
+    format!("{} {}", date(day(unix_ms)), time(unix_ms))
+}
+
 /// `YYYY-MM-DD` of a day since 1970, by the rules of the Gregorian calendar.
 pub(super) fn date(day: u64) -> String {
     /// Days of 400, 100, 4 years and 1 year, counted from 1 March.

@@ -215,6 +215,10 @@ async fn answer(client: &Client, effect: Effect) -> Input {
             }
             Input::Names(found)
         }
+        Effect::Group(conversation) => {
+            let group = client.group(conversation).await.ok();
+            Input::Group { conversation, group }
+        }
         Effect::Find { name, purpose } => find(client, name, purpose).await,
         Effect::Block { user, name, blocks } => {
             let what = if blocks { "blocked" } else { "no longer blocked" };

@@ -3,6 +3,7 @@
 
 mod bytes;
 mod frames;
+mod groups;
 mod updates;
 
 use crossterm::event::{Event as TerminalEvent, KeyCode, KeyEvent, KeyModifiers};
@@ -15,7 +16,9 @@ use super::view;
 use crate::entry::{Entry, EntryState};
 use crate::event::{ConversationRef, Event};
 use crate::id::{ConversationId, MessageId, UserId};
-use crate::request::{Summaries, Summary, UserFound};
+use crate::request::{Group, GroupProfile, Role, Summaries, Summary, UserFound};
+use petrel_proto::wire;
+use prost::Message as _;
 
 const ME: UserId = UserId([1; 16]);
 const BOB: UserId = UserId([2; 16]);
@@ -66,6 +69,40 @@ fn summary(peer: UserId, name: &str, unread: u64, last: Entry) -> Summary {
     }
 }
 
+/// The group that tests chat in.
+const GROUP: ConversationId = ConversationId([7; 16]);
+
+fn in_group(seq: u64, sender: UserId, text: &str) -> Entry {
+    Entry { conversation: GROUP, ..entry(BOB, seq, sender, text) }
+}
+
+fn happened(seq: u64, sender: UserId, what: wire::event::What) -> Entry {
+    let body = wire::Event { what: Some(what) }.encode_to_vec();
+    let kind = crate::entry::kind::GROUP;
+    Entry { kind, body: Ok(body.into()), ..in_group(seq, sender, "") }
+}
+
+fn group(name: &str, role: Role) -> Group {
+    Group {
+        conversation: GROUP,
+        profile: GroupProfile::new(name),
+        members: 3,
+        role,
+        refused: Vec::new(),
+        asked: false,
+    }
+}
+
+fn group_summary(name: &str, role: Role, last: Entry) -> Summary {
+    Summary {
+        conversation: GROUP,
+        peer: None,
+        group: Some(group(name, role)),
+        own: (last.seq, last.seq),
+        ..summary(BOB, "bob", 0, last)
+    }
+}
+
 /// A model and the size of its screen.
 struct Screen {
     model: Model,
@@ -103,6 +140,35 @@ impl Screen {
         ];
         let page = crate::request::Page { entries, head: 4, ..crate::request::Page::default() };
         screen.take(Input::Page { conversation: pair(BOB).id, page });
+        screen
+    }
+
+    /// With a group of alice, bob and carol, in which things happened.
+    fn with_group(columns: u16, rows: u16) -> Self {
+        use wire::event::What;
+        let mut screen = Self::new(columns, rows);
+        let ids = |users: &[UserId]| users.iter().map(|user| user.to_bytes()).collect();
+        let profile = |muted| {
+            let (name, joins) = ("walkers".to_owned(), 1);
+            Some(wire::GroupProfile { name, joins, muted, ..Default::default() })
+        };
+        let entries = vec![
+            happened(
+                1,
+                ME,
+                What::GroupMade(wire::GroupMade { profile: profile(false), users: ids(&[BOB]) }),
+            ),
+            happened(2, BOB, What::MembersAdded(wire::MembersAdded { users: ids(&[CAROL]) })),
+            in_group(3, CAROL, "where do we meet?"),
+            happened(4, ME, What::ProfileChanged(wire::ProfileChanged { profile: profile(true) })),
+            Entry { target: Some(3), ..in_group(5, ME, "at the bridge") },
+        ];
+        let last = entries.last().cloned().unwrap();
+        let summaries = vec![group_summary("walkers", Role::Owner, last)];
+        screen.take(Input::Listed(Summaries { summaries, ..Summaries::default() }));
+        screen.take(Input::Names(vec![user_found(BOB, "bob"), user_found(CAROL, "carol")]));
+        let page = crate::request::Page { entries, head: 5, ..crate::request::Page::default() };
+        screen.take(Input::Page { conversation: GROUP, page });
         screen
     }
 

@@ -1,22 +1,19 @@
 //! How the model changes, and what is to be done then. Pure.
 
+mod entries;
 mod heard;
 mod keys;
+mod mouse;
 mod search;
 
-use crossterm::event::{MouseButton, MouseEvent, MouseEventKind};
-use ratatui::layout::Position;
-
 use super::command::{self, Line, Verb};
-use super::model::{MESSAGES_AWAY_MAX, MESSAGES_MAX, Model, Overlay, Pending, Search};
+use super::model::{Last, MESSAGES_AWAY_MAX, MESSAGES_MAX, Model, Overlay, Pending, Search};
 use super::view::Drawn;
 use crate::client::Stats;
 use crate::event::{ConversationRef, Event};
 use crate::id::{ConversationId, MessageId, UserId};
-use crate::request::{Page, Summaries, UserFound};
+use crate::request::{Group, Page, Summaries, UserFound};
 
-/// Rows that one turn of the wheel scrolls.
-const WHEEL_ROWS: usize = 3;
 /// Entries of one page of history.
 pub(super) const PAGE_ENTRIES: u32 = 100;
 
@@ -48,6 +45,8 @@ pub(super) enum Effect {
         text: String,
     },
     Names(Vec<UserId>),
+    /// What a group is now.
+    Group(ConversationId),
     Find {
         name: String,
         purpose: Purpose,
@@ -81,6 +80,10 @@ pub(super) enum Input {
         why: String,
     },
     Names(Vec<UserFound>),
+    Group {
+        conversation: ConversationId,
+        group: Option<Group>,
+    },
     Found {
         name: String,
         purpose: Purpose,
@@ -101,8 +104,8 @@ pub(super) fn update(model: &mut Model, input: Input) -> Vec<Effect> {
             Vec::new()
         }
         Input::Queued { to, id, text } => queued(model, to, id, &text),
-        Input::Listed(list) => heard::listed(model, list),
-        Input::Page { conversation, page } => heard::page(model, conversation, page),
+        Input::Listed(list) => entries::listed(model, list),
+        Input::Page { conversation, page } => entries::page(model, conversation, page),
         Input::NoPage { conversation, why } => {
             // It stays marked as loading, so that it is not asked for with each frame.
             if model.selected == Some(conversation) {
@@ -111,9 +114,10 @@ pub(super) fn update(model: &mut Model, input: Input) -> Vec<Effect> {
             Vec::new()
         }
         Input::Names(found) => {
-            heard::learn(model, found);
+            heard::learn(model, &found);
             Vec::new()
         }
+        Input::Group { conversation, group } => entries::group(model, conversation, group.as_ref()),
         Input::Found { name, purpose, found } => found_by_name(model, &name, purpose, found),
         Input::Said(notice) => {
             model.say(notice);
@@ -128,27 +132,11 @@ fn terminal(model: &mut Model, event: crossterm::event::Event) -> Vec<Effect> {
     use crossterm::event::Event as Terminal;
     match event {
         Terminal::Key(key) if key.is_press() || key.is_repeat() => keys::key(model, key),
-        Terminal::Mouse(mouse) => self::mouse(model, mouse),
+        Terminal::Mouse(mouse) => mouse::mouse(model, mouse),
         Terminal::Paste(text) => {
             keys::insert(model, &text);
             Vec::new()
         }
-        _ => Vec::new(),
-    }
-}
-
-fn mouse(model: &mut Model, mouse: MouseEvent) -> Vec<Effect> {
-    let at = Position { x: mouse.column, y: mouse.row };
-    match mouse.kind {
-        MouseEventKind::Down(MouseButton::Left) => {
-            let hit = model.drawn.list.iter().find(|(area, _)| area.contains(at));
-            match hit.map(|(_, id)| *id) {
-                Some(id) => select(model, id),
-                None => Vec::new(),
-            }
-        }
-        MouseEventKind::ScrollUp => scroll(model, WHEEL_ROWS, true),
-        MouseEventKind::ScrollDown => scroll(model, WHEEL_ROWS, false),
         _ => Vec::new(),
     }
 }
@@ -266,7 +254,7 @@ fn found_by_name(
         return Vec::new();
     };
     let user = found.user;
-    heard::learn(model, vec![found]);
+    heard::learn(model, &[found]);
     match purpose {
         Purpose::Block(blocks) => {
             vec![Effect::Block { user, name: model.name(user), blocks }]
@@ -292,15 +280,15 @@ fn found_by_name(
 }
 
 fn queued(model: &mut Model, to: ConversationRef, id: MessageId, text: &str) -> Vec<Effect> {
-    let now_ms = model.now_ms;
+    let (me, now_ms) = (model.me, model.now_ms);
     if let Some(conversation) = model.conversation(to) {
         conversation.last_activity_ms = now_ms;
-        conversation.last = super::clean::line(text);
+        conversation.last = Last::Said(me, super::clean::line(text));
         if conversation.pending.len() >= super::model::PENDING_MAX {
             conversation.pending.pop_front();
         }
         let text = super::clean::text(text);
-        conversation.pending.push_back(Pending { id, text, refused: None });
+        conversation.pending.push_back(Pending { id, text, reply_to: None, refused: None });
         model.sort();
     }
     Vec::new()
@@ -316,11 +304,11 @@ fn drawn_now(model: &mut Model, drawn: Drawn) -> Vec<Effect> {
         conversation.scroll = drawn.scroll;
         if let Some(seq) = drawn.highest.filter(|seq| *seq > conversation.read) {
             conversation.read = seq;
-            heard::count_unread(conversation, me);
+            conversation.count_unread(me);
             effects.push(Effect::Read { conversation: id, seq });
         }
         let oldest = conversation.oldest().unwrap_or(0);
-        let has_room = conversation.messages.len() + PAGE_ENTRIES as usize <= MESSAGES_MAX;
+        let has_room = conversation.log.rows().len() + PAGE_ENTRIES as usize <= MESSAGES_MAX;
         if drawn.is_top && !conversation.is_loading && oldest > 1 && has_room {
             conversation.is_loading = true;
             effects.push(Effect::History { conversation: id, to: oldest - 1 });

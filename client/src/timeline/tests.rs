@@ -164,3 +164,13 @@ fn after_a_skipped_part_or_another_history_nothing_stale_is_left() {
     t.take(&Event::Reset { conversation: HERE, to: 2 });
     assert!(t.is_empty());
 }
+
+#[test]
+fn what_is_forgotten_is_read_again_from_history() {
+    let mut t = timeline((1..=5).map(|seq| text(seq, "x")));
+    t.forget_before(4);
+    assert_eq!(t.iter().map(|entry| entry.seq).collect::<Vec<_>>(), [4, 5]);
+    assert_eq!(t.oldest(), Some(4));
+    t.page(&Page { entries: vec![at(text(3, "y"), 0, &[])], ..Page::default() });
+    assert_eq!(t.get(3).and_then(Entry::text), Some("y"));
+}

@@ -26,6 +26,11 @@ fn the_same_on_a_narrow_terminal() {
 }
 
 #[test]
+fn a_group_in_which_things_happened() {
+    compare("group", &Screen::with_group(80, 16).draw());
+}
+
+#[test]
 fn the_start_of_somebody_who_knows_nobody() {
     compare("empty", &Screen::new(80, 12).draw());
 }

@@ -137,7 +137,7 @@ fn complete(model: &mut Model) {
     }
     let before = model.composer.before();
     let word = before.rsplit(char::is_whitespace).next().unwrap_or_default().len();
-    let choices = command::completions(before, model.names.values().map(String::as_str));
+    let choices = command::completions(before, model.people.uniques().map(|(_, name)| name));
     if let Some(first) = choices.first() {
         model.composer.replace_before(word, first);
         model.completion = Some(Completion { choices, at: 0 });

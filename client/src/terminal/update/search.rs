@@ -16,11 +16,11 @@ pub(super) fn look(model: &mut Model, newer: Option<bool>) {
     let at = search.at;
     let mut matches = Vec::new();
     if let Some(conversation) = model.on_screen().filter(|_| !wanted.is_empty()) {
-        let found = conversation.messages.iter().filter(|(_, message)| {
-            message.text.to_lowercase().contains(&wanted)
-                || model.name(message.sender).to_lowercase() == wanted
+        let found = conversation.log.shown().filter(|(_, row)| {
+            row.text.to_lowercase().contains(&wanted)
+                || model.name(row.sender).to_lowercase() == wanted
         });
-        matches.extend(found.map(|(seq, _)| *seq));
+        matches.extend(found.map(|(seq, _)| seq));
     }
     let older_or_same = |seq: u64| matches.iter().rev().find(|found| **found <= seq);
     let found = match (at, newer) {

@@ -7,7 +7,7 @@ use ratatui::text::{Line, Span};
 use unicode_width::UnicodeWidthStr as _;
 
 use super::{Drawn, bold, dim};
-use crate::terminal::model::Model;
+use crate::terminal::model::{Conversation, Last, Model};
 use crate::terminal::wrap::cut;
 
 /// Rows of one conversation.
@@ -51,12 +51,26 @@ pub(super) fn draw(model: &Model, frame: &mut Frame<'_>, area: Rect, drawn: &mut
             Span::styled(badge, style.fg(Color::Yellow)),
         ]);
         frame.buffer_mut().set_line(area.x, y, &line, area.width);
-        let last = Line::styled(cut(&conversation.last, width), dim());
+        let last = Line::styled(cut(&last(model, conversation), width), dim());
         frame.buffer_mut().set_line(area.x, y + 1, &last, area.width);
         drawn.list.push((place, *id));
         y += ROWS;
     }
     if model.order.is_empty() {
         frame.buffer_mut().set_stringn(area.x, area.y, "nobody yet: /dm NAME", width, dim());
+    }
+}
+
+/// What was said or happened last; in a group, also by whom.
+fn last(model: &Model, known: &Conversation) -> String {
+    let by = |sender| match known.to.peer {
+        Some(_) => String::new(),
+        None => format!("{}: ", model.name(sender)),
+    };
+    match &known.last {
+        Last::Nothing => String::new(),
+        Last::Said(sender, text) => format!("{}{text}", by(*sender)),
+        Last::Recalled(sender) => format!("{}(recalled)", by(*sender)),
+        Last::Happened(sender, happened) => happened.line(*sender, None, &|user| model.name(user)),
     }
 }

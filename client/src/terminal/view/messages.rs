@@ -8,7 +8,9 @@ use ratatui::text::{Line, Span};
 use super::{Drawn, bold, dim, dimmed};
 use crate::event::GapReason;
 use crate::terminal::calendar;
-use crate::terminal::model::{Conversation, Message, Model};
+use crate::terminal::happened::Happened;
+use crate::terminal::log::{Form, Row as Entry};
+use crate::terminal::model::{Conversation, Model};
 use crate::terminal::wrap::{cut, wrap};
 
 /// Columns of the time, and of what stands below it.
@@ -21,32 +23,37 @@ const QUOTE_COLUMNS_MAX: usize = 30;
 
 struct Row {
     line: Line<'static>,
-    /// The message whose last row it is.
+    /// The entry that it belongs to.
+    of: Option<u64>,
+    /// The entry whose last row it is, or the one after it that is not shown.
     ends: Option<u64>,
 }
 
 impl Row {
     fn plain(line: Line<'static>) -> Self {
-        Self { line, ends: None }
+        Self { line, of: None, ends: None }
     }
 }
 
-/// Rows of a message.
-pub(in crate::terminal) fn height(name: &str, text: &str, width: usize) -> usize {
-    block(name, text, width).len()
+/// Rows of an entry.
+pub(in crate::terminal) fn height(
+    model: &Model,
+    known: &Conversation,
+    seq: u64,
+    width: usize,
+) -> usize {
+    let entry = known.log.get(seq).filter(|entry| entry.is_shown());
+    entry.map_or(0, |entry| entry_rows(model, known, seq, entry, width).len())
 }
 
-fn block(name: &str, text: &str, width: usize) -> Vec<String> {
-    let name = cut(name, NAME_COLUMNS_MAX);
-    wrap(&format!("{name}: {text}"), width.saturating_sub(INDENT))
-}
-
-/// The rows of one message: its time, its name, its text.
+/// The rows of one message: its time, its name if it has one, its text.
 fn rows(time: &str, name: &str, text: &str, width: usize, look: (Style, Style)) -> Vec<Row> {
     let (of_name, of_text) = look;
     let shown_name = cut(name, NAME_COLUMNS_MAX);
     let mut rows = Vec::new();
-    for (n, line) in block(name, text, width).into_iter().enumerate() {
+    let colon = if name.is_empty() { "" } else { ": " };
+    let lines = wrap(&format!("{shown_name}{colon}{text}"), width.saturating_sub(INDENT));
+    for (n, line) in lines.into_iter().enumerate() {
         let mut spans = Vec::new();
         if n == 0 {
             spans.push(Span::styled(format!("{time:<INDENT$}"), dim()));
@@ -66,14 +73,13 @@ fn rows(time: &str, name: &str, text: &str, width: usize, look: (Style, Style)) 
     rows
 }
 
-/// How far an own message got.
-fn mark(conversation: &Conversation, seq: u64) -> &'static str {
-    if seq <= conversation.peer_read {
-        " ✓✓ read"
-    } else if seq <= conversation.peer_delivered {
-        " ✓✓"
-    } else {
-        " ✓"
+/// How far an own message got: in a group, how many have read it.
+fn mark(known: &Conversation, seq: u64) -> String {
+    match known.reached(seq) {
+        (_, 1..) if known.to.peer.is_some() => " ✓✓ read".to_owned(),
+        (_, readers @ 1..) => format!(" ✓✓ read by {readers}"),
+        (1.., 0) => " ✓✓".to_owned(),
+        (0, 0) => " ✓".to_owned(),
     }
 }
 
@@ -83,53 +89,93 @@ fn separator(text: &str, width: usize, style: Style) -> Row {
 }
 
 /// The beginning of what is replied to.
-fn quote(model: &Model, known: &Conversation, seq: u64) -> String {
-    match known.messages.get(&seq) {
-        Some(message) => {
-            let text = cut(&message.text.replace('\n', " "), QUOTE_COLUMNS_MAX);
-            format!("«{}: {text}»", cut(&model.name(message.sender), NAME_COLUMNS_MAX))
-        }
-        None => "«an earlier message»".to_owned(),
+pub(super) fn quote(model: &Model, known: &Conversation, seq: u64) -> String {
+    let Some(entry) = known.log.get(seq) else {
+        return "«an earlier message»".to_owned();
+    };
+    let name = cut(&model.name(entry.sender), NAME_COLUMNS_MAX);
+    if entry.is_recalled {
+        return format!("«{name}: (recalled)»");
     }
+    if !entry.is_shown() {
+        return "«a message that you deleted»".to_owned();
+    }
+    let text = cut(&entry.text.replace('\n', " "), QUOTE_COLUMNS_MAX);
+    format!("«{name}: {text}»")
 }
 
-fn message_rows(
+/// What happened to the group, in words.
+fn happened(model: &Model, known: &Conversation, seq: u64, entry: &Entry, it: &Happened) -> String {
+    let before = known.log.rows().range(..seq).rev().find_map(|(_, row)| match &row.form {
+        Form::Happened(earlier) => earlier.profile(),
+        _ => None,
+    });
+    it.line(entry.sender, before, &|user| model.name(user))
+}
+
+fn reactions(entry: &Entry) -> String {
+    let all = entry.reactions.iter().map(|reaction| {
+        let own = if reaction.own { "*" } else { "" };
+        format!("{} {}{own}", reaction.emoji, reaction.count)
+    });
+    format!("[{}]", all.collect::<Vec<_>>().join("  "))
+}
+
+fn entry_rows(
     model: &Model,
     known: &Conversation,
     seq: u64,
-    message: &Message,
+    entry: &Entry,
     width: usize,
 ) -> Vec<Row> {
-    let is_own = message.sender == model.me;
+    let time = calendar::time(entry.time_ms);
+    let mut rows = match &entry.form {
+        Form::Happened(it) => {
+            let text = happened(model, known, seq, entry, it);
+            rows(&time, "", &format!("* {text}"), width, (dim(), dim()))
+        }
+        Form::System => rows(&time, "service", &entry.text, width, (bold(), bold())),
+        Form::Said | Form::Unseen => said(model, known, seq, entry, width),
+    };
+    for row in &mut rows {
+        row.of = Some(seq);
+    }
+    rows
+}
+
+fn said(model: &Model, known: &Conversation, seq: u64, entry: &Entry, width: usize) -> Vec<Row> {
+    let is_own = entry.sender == model.me;
     let color = if is_own { Color::Cyan } else { Color::Green };
     let mut of_text = Style::new();
     if model.search.as_ref().is_some_and(|search| search.at == Some(seq)) {
         of_text = of_text.add_modifier(Modifier::REVERSED);
     }
-    let mark = if is_own { mark(known, seq) } else { "" };
-    let mut text = match message.reply_to.filter(|_| message.is_countable) {
-        Some(to) => format!("{}\n{}{mark}", quote(model, known, to), message.text),
-        None => format!("{}{mark}", message.text),
-    };
-    if message.is_recalled {
-        text = "(recalled)".to_owned();
+    let mark = if is_own { mark(known, seq) } else { String::new() };
+    let mut text = if entry.is_recalled {
         of_text = dim();
-    } else if message.is_edited {
-        text.push_str(" (edited)");
+        format!("(recalled){mark}")
+    } else {
+        let edited = if entry.is_edited() { " (edited)" } else { "" };
+        format!("{}{edited}{mark}", entry.text)
+    };
+    if let Some(to) = entry.reply_to.filter(|_| !entry.is_recalled) {
+        text = format!("{}\n{text}", quote(model, known, to));
     }
-    if !message.reactions.is_empty() {
-        let all = message.reactions.iter().map(|(emoji, count)| format!("{emoji} {count}"));
-        text.push_str(&format!("\n[{}]", all.collect::<Vec<_>>().join("  ")));
+    if !entry.reactions.is_empty() {
+        text = format!("{text}\n{}", reactions(entry));
     }
-    let time = calendar::time(message.time_ms);
-    let name = model.name(message.sender);
-    rows(&time, &name, &text, width, (bold().fg(color), of_text))
+    let name = model.name(entry.sender);
+    let mut of_name = bold().fg(color);
+    if entry.is_mention && !is_own {
+        of_name = of_name.add_modifier(Modifier::REVERSED);
+    }
+    rows(&calendar::time(entry.time_ms), &name, &text, width, (of_name, of_text))
 }
 
-/// What stands between a message and the one before it.
-fn before(known: &Conversation, seq: u64, message: &Message, width: usize) -> Vec<Row> {
+/// What stands between an entry and the one before it that is shown.
+fn before(known: &Conversation, seq: u64, entry: &Entry, width: usize) -> Vec<Row> {
     let mut rows = Vec::new();
-    let previous = known.messages.range(..seq).next_back();
+    let previous = known.log.rows().range(..seq).rev().find(|(_, row)| row.is_shown());
     let after = previous.map_or(0, |(seq, _)| *seq);
     for (from, (to, reason)) in known.gaps.range(after..seq) {
         let why = match reason {
@@ -139,7 +185,7 @@ fn before(known: &Conversation, seq: u64, message: &Message, width: usize) -> Ve
         };
         rows.push(separator(&format!("{} messages {why}", to - from + 1), width, dim()));
     }
-    let day = calendar::day(message.time_ms);
+    let day = calendar::day(entry.time_ms);
     if previous.is_none_or(|(_, older)| calendar::day(older.time_ms) != day) {
         rows.push(separator(&calendar::date(day), width, dim()));
     }
@@ -160,17 +206,15 @@ fn unstored(model: &Model, known: &Conversation, width: usize) -> Vec<Row> {
     }
     for pending in &known.pending {
         let name = model.name(model.me);
-        match &pending.refused {
-            None => {
-                let text = format!("{} …", pending.text);
-                all.extend(rows("", &name, &text, width, (dim(), dim())));
-            }
-            Some(why) => {
-                let text = format!("{} ✗ not sent: {why}", pending.text);
-                let red = Style::new().fg(Color::Red);
-                all.extend(rows("", &name, &text, width, (red, red)));
-            }
-        }
+        let text = match pending.reply_to {
+            Some(to) => format!("{}\n{}", quote(model, known, to), pending.text),
+            None => pending.text.clone(),
+        };
+        let (text, style) = match &pending.refused {
+            None => (format!("{text} …"), dim()),
+            Some(why) => (format!("{text} ✗ not sent: {why}"), Style::new().fg(Color::Red)),
+        };
+        all.extend(rows("", &name, &text, width, (style, style)));
     }
     all
 }
@@ -182,33 +226,7 @@ pub(super) fn draw(model: &Model, frame: &mut Frame<'_>, area: Rect, drawn: &mut
         return;
     };
     let (width, height) = (usize::from(area.width), usize::from(area.height));
-    // From the bottom upwards, as far as needed.
-    let mut upwards: Vec<Row> = unstored(model, known, width);
-    upwards.reverse();
-    let mut scroll = known.scroll;
-    let mut is_complete = true;
-    let mut carried = 0;
-    for (seq, message) in known.messages.iter().rev() {
-        let is_found = model.wanted.is_none_or(|wanted| *seq < wanted);
-        if is_found && upwards.len() >= scroll.saturating_add(height) {
-            is_complete = false;
-            break;
-        }
-        if message.is_change {
-            // It has no place of its own: it is seen with what stands before it.
-            carried = carried.max(*seq);
-            continue;
-        }
-        let mut rows = message_rows(model, known, *seq, message, width);
-        if let Some(last) = rows.last_mut() {
-            last.ends = Some(std::mem::take(&mut carried).max(*seq));
-        }
-        upwards.extend(rows.into_iter().rev());
-        if model.wanted == Some(*seq) {
-            scroll = upwards.len().saturating_sub(height / 2 + 1);
-        }
-        upwards.extend(before(known, *seq, message, width).into_iter().rev());
-    }
+    let (mut upwards, mut scroll, is_complete) = upwards(model, known, width, height);
     if is_complete {
         let top = if known.is_loading {
             "loading earlier messages"
@@ -229,4 +247,39 @@ pub(super) fn draw(model: &Model, frame: &mut Frame<'_>, area: Rect, drawn: &mut
     for (row, y) in visible.iter().rev().zip(first..) {
         frame.buffer_mut().set_line(area.x, y, &row.line, area.width);
     }
+}
+
+/// Rows from the bottom upwards, as far as needed; how many of them are below the screen; whether
+/// they are all that is loaded.
+fn upwards(
+    model: &Model,
+    known: &Conversation,
+    width: usize,
+    height: usize,
+) -> (Vec<Row>, usize, bool) {
+    let mut upwards: Vec<Row> = unstored(model, known, width);
+    upwards.reverse();
+    let mut scroll = known.scroll;
+    let mut carried = 0;
+    for (seq, entry) in known.log.rows().iter().rev() {
+        let is_found = model.wanted.is_none_or(|wanted| *seq < wanted);
+        if is_found && upwards.len() >= scroll.saturating_add(height) {
+            return (upwards, scroll, false);
+        }
+        if !entry.is_shown() {
+            // It has no place of its own: it is seen with what stands before it.
+            carried = carried.max(*seq);
+            continue;
+        }
+        let mut rows = entry_rows(model, known, *seq, entry, width);
+        if let Some(last) = rows.last_mut() {
+            last.ends = Some(std::mem::take(&mut carried).max(*seq));
+        }
+        upwards.extend(rows.into_iter().rev());
+        if model.wanted == Some(*seq) {
+            scroll = upwards.len().saturating_sub(height / 2 + 1);
+        }
+        upwards.extend(before(known, *seq, entry, width).into_iter().rev());
+    }
+    (upwards, scroll, true)
 }

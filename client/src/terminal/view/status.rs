@@ -7,7 +7,8 @@ use unicode_segmentation::UnicodeSegmentation as _;
 use unicode_width::UnicodeWidthStr as _;
 
 use super::{bold, dim};
-use crate::terminal::model::{Link, Model};
+use crate::request::Role;
+use crate::terminal::model::{Conversation, Link, Model};
 use crate::terminal::wrap::cut;
 
 /// What is typed, in rows, and where the cursor is in them.
@@ -72,9 +73,24 @@ pub(super) fn composer(typed: &Typed, frame: &mut Frame<'_>, area: Rect) {
     frame.set_cursor_position(Position { x: area.x + column, y: area.y + row });
 }
 
+/// Who or what it is: of a user with the name that nobody else has, of a group with its size.
+fn full_title(model: &Model, known: &Conversation) -> String {
+    match (known.to.peer, &known.group) {
+        (Some(peer), _) => model.people.full_name(peer),
+        (None, Some(group)) if group.role == Role::Outside => {
+            format!("{} (you are no member)", group.profile.name)
+        }
+        (None, Some(group)) => {
+            let muted = if group.profile.is_muted { ", only admins write" } else { "" };
+            format!("{} ({} members{muted})", group.profile.name, group.members)
+        }
+        (None, None) => model.title(known),
+    }
+}
+
 pub(super) fn header(model: &Model, frame: &mut Frame<'_>, area: Rect, is_alone: bool) {
     let mut title = match model.on_screen() {
-        Some(conversation) => model.title(conversation),
+        Some(conversation) => full_title(model, conversation),
         None => "Petrel".to_owned(),
     };
     if is_alone {
