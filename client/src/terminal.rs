@@ -5,6 +5,7 @@
 //! client, no clock and no terminal. `driver` is the shell around them. **Invariant:** text
 //! from outside goes into the model through [`clean`] alone.
 
+mod action;
 mod calendar;
 mod clean;
 mod command;
@@ -17,6 +18,7 @@ mod log;
 mod model;
 mod people;
 mod reference;
+mod sheet;
 #[cfg(test)]
 mod tests;
 mod update;

@@ -1,6 +1,8 @@
 //! The one table of commands and the one of keys: what they do, the help overlay and
 //! docs/chat.md are made from them.
 
+use super::action::{self, Action};
+
 /// What a command line asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verb {
@@ -8,6 +10,8 @@ pub(super) enum Verb {
     Block,
     Unblock,
     Find,
+    /// Does something with a message.
+    Act(Action),
     Help,
     Quit,
 }
@@ -19,6 +23,7 @@ pub(super) enum Takes {
     Name,
     NameAndText,
     Text,
+    Word,
 }
 
 #[derive(Debug)]
@@ -51,6 +56,49 @@ pub(super) const COMMANDS: &[Command] = &[
         takes: Takes::Name,
         verb: Verb::Unblock,
         what: "lifts that",
+    },
+    Command {
+        word: "/reply",
+        arguments: "[TEXT]",
+        takes: Takes::Text,
+        verb: Verb::Act(Action::Reply),
+        what: "replies to the selected message, or to the last one of others",
+    },
+    Command {
+        word: "/edit",
+        arguments: "[TEXT]",
+        takes: Takes::Text,
+        verb: Verb::Act(Action::Edit),
+        what: "changes the selected message, or your last one",
+    },
+    Command {
+        word: "/recall",
+        arguments: "",
+        takes: Takes::Nothing,
+        verb: Verb::Act(Action::Recall),
+        what: "removes the selected message, or your last one, for everybody",
+    },
+    Command {
+        word: "/delete",
+        arguments: "",
+        takes: Takes::Nothing,
+        verb: Verb::Act(Action::Delete),
+        what: "removes the selected message, or the last one, for you alone",
+    },
+    Command {
+        word: "/react",
+        arguments: "EMOJI",
+        takes: Takes::Word,
+        verb: Verb::Act(Action::React),
+        what: "reacts to the selected message, or to the last one of others; again: takes it back. \
+               +1, -1, heart, laugh, party, eyes, ok, wave, sad stand for emoji",
+    },
+    Command {
+        word: "/read-by",
+        arguments: "",
+        takes: Takes::Nothing,
+        verb: Verb::Act(Action::ReadBy),
+        what: "who has read the selected message, or your last one",
     },
     Command {
         word: "/find",
@@ -88,10 +136,15 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ("PageUp, PageDown", "scroll; at the top older messages are loaded"),
     ("Ctrl-Home, Ctrl-End", "to the first message that is loaded, to the newest"),
     ("Ctrl-F", "searches; Enter, Down: older, Up: newer, Esc: ends"),
+    ("Esc", "leaves a reply, an edit; with nothing typed: selects a message"),
+    ("with a selected message: Up, Down, Home, End", "select another one"),
+    ("r, e, +, b", "reply, edit, react, who has read it"),
+    ("x, d", "recall for everybody, delete for you; Enter confirms"),
+    ("Enter", "shows the menu of what can be done"),
     ("F1", "shows this help; Esc closes it"),
     ("Ctrl-L", "draws the screen anew"),
     ("Ctrl-C, Ctrl-Q", "leave"),
-    ("Mouse", "a click opens a conversation, the wheel scrolls"),
+    ("Mouse", "a click opens a conversation or the menu of a message, the wheel scrolls"),
 ];
 
 /// What was typed, understood.
@@ -126,10 +179,11 @@ pub(super) fn parse(typed: &str) -> Result<Line, String> {
         Takes::Nothing if rest.is_empty() => ("", ""),
         Takes::Text => ("", rest),
         Takes::Name if !rest.is_empty() && !rest.contains(char::is_whitespace) => (rest, ""),
+        Takes::Word if !rest.is_empty() && !rest.contains(char::is_whitespace) => ("", rest),
         Takes::NameAndText if !rest.is_empty() => {
             rest.split_once(char::is_whitespace).unwrap_or((rest, ""))
         }
-        Takes::Nothing | Takes::Name | Takes::NameAndText => return Err(usage()),
+        Takes::Nothing | Takes::Name | Takes::NameAndText | Takes::Word => return Err(usage()),
     };
     let name = name.trim_start_matches('@').to_owned();
     Ok(Line::Command { verb: command.verb, name, text: text.trim().to_owned() })
@@ -152,6 +206,10 @@ pub(super) fn completions<'a>(before: &str, names: impl Iterator<Item = &'a str>
     if start == 0 && word.starts_with('/') {
         let found = COMMANDS.iter().filter(|command| command.word.starts_with(word));
         return found.map(|command| format!("{} ", command.word)).collect();
+    }
+    if before.get(..start).is_some_and(|command| command.trim_end() == "/react") {
+        let found = action::emoji_words().filter(|one| one.starts_with(word));
+        return found.map(|one| format!("{} ", action::emoji(one))).collect();
     }
     let bare = word.trim_start_matches('@');
     let at = if word.starts_with('@') { "@" } else { "" };

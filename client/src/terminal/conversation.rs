@@ -11,6 +11,9 @@ use crate::request::{Group, Role};
 /// Members whose receipts are known, at the most (the protocol tells no more).
 const RECEIPTS_MAX: usize = 100;
 
+/// Own changes whose names are kept for the case that they are refused, at the most.
+const CHANGES_MAX: usize = 256;
+
 /// An own message without an answer, or one that was refused.
 #[derive(Debug, Clone)]
 pub(super) struct Pending {
@@ -82,6 +85,8 @@ pub(super) struct Conversation {
     pub(super) log: Log,
     pub(super) gaps: BTreeMap<u64, (u64, GapReason)>,
     pub(super) pending: VecDeque<Pending>,
+    /// Own changes without an answer, and what they are called.
+    pub(super) changes: BTreeMap<MessageId, &'static str>,
     pub(super) previews: VecDeque<Shown>,
     pub(super) head: u64,
     pub(super) is_attached: bool,
@@ -111,6 +116,7 @@ impl Conversation {
             log: Log::new(me, to.id),
             gaps: BTreeMap::new(),
             pending: VecDeque::new(),
+            changes: BTreeMap::new(),
             previews: VecDeque::new(),
             head: 0,
             is_attached: false,
@@ -143,6 +149,14 @@ impl Conversation {
             self.gaps.retain(|_, (to, _)| *to >= first || !is_full);
             self.has_start &= self.gaps.len() == before;
         }
+    }
+
+    /// A change is under way.
+    pub(super) fn change(&mut self, id: MessageId, what: &'static str) {
+        while self.changes.len() >= CHANGES_MAX {
+            self.changes.pop_first();
+        }
+        self.changes.insert(id, what);
     }
 
     /// Takes another member's receipt.

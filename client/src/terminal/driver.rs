@@ -1,5 +1,7 @@
 //! The shell: the terminal, the client, the clock; all that decides is in `update`.
 
+mod ask;
+
 use std::io::{Stdout, stdout};
 use std::time::Duration;
 
@@ -19,7 +21,6 @@ use super::model::{Model, refusal};
 use super::update::{Effect, Input, PAGE_ENTRIES, Purpose, update};
 use super::view;
 use crate::client::{Client, Events};
-use crate::entry::kind;
 use crate::error::ClientError;
 use crate::id::ConversationId;
 use crate::request::{PageRequest, Summaries};
@@ -171,15 +172,15 @@ impl Driver {
                 }
             }
             Effect::Read { conversation, seq } => self.client.read_up_to(conversation, seq),
-            Effect::Send { to, text } => {
-                match self.client.send(&to, kind::TEXT, text.clone().into_bytes()) {
-                    Ok(id) => self.take(Input::Queued { to, id, text }),
-                    Err(error) => {
-                        self.model.composer.set(&text);
-                        self.model.say(format!("not sent: {error}"));
+            Effect::Send { to, what } => match self.client.send_draft(&to, what.draft()) {
+                Ok(id) => self.take(Input::Queued { to, id, what }),
+                Err(error) => {
+                    if let Some(typed) = what.typed() {
+                        self.model.composer.set(typed);
                     }
+                    self.model.say(format!("not sent: {error}"));
                 }
-            }
+            },
             request => self.request(request),
         }
     }
@@ -219,6 +220,7 @@ async fn answer(client: &Client, effect: Effect) -> Input {
             let group = client.group(conversation).await.ok();
             Input::Group { conversation, group }
         }
+        Effect::Ask(ask) => ask::answer(client, ask).await,
         Effect::Find { name, purpose } => find(client, name, purpose).await,
         Effect::Block { user, name, blocks } => {
             let what = if blocks { "blocked" } else { "no longer blocked" };

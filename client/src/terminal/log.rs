@@ -11,7 +11,6 @@ use crate::body::Undecodable;
 use crate::entry::{Entry, Reaction, kind};
 use crate::event::Event;
 use crate::id::{ConversationId, MessageId, UserId};
-use crate::logged::{OwnChange, OwnEvent};
 use crate::timeline::{Redraw, Timeline};
 
 /// How an entry is shown.
@@ -135,6 +134,13 @@ impl Log {
         self.rows.get(&seq)
     }
 
+    /// The user's own reaction that is shown like this, as it was given.
+    pub(super) fn own_reaction(&self, seq: u64, shown: &str) -> Option<String> {
+        let reactions = &self.timeline.get(seq)?.state.reactions;
+        let own = reactions.iter().find(|one| one.own && clean::line(&one.emoji) == shown);
+        own.map(|one| one.emoji.clone())
+    }
+
     /// What is shown, in rising order.
     pub(super) fn shown(&self) -> impl DoubleEndedIterator<Item = (u64, &Row)> {
         self.rows.iter().filter(|(_, row)| row.is_shown()).map(|(seq, row)| (*seq, row))
@@ -150,11 +156,9 @@ impl Log {
     }
 
     /// The user has hidden entries, here or on another device.
-    pub(super) fn hidden(&mut self, own: &OwnEvent) {
-        if matches!(own.change, OwnChange::EntriesHidden { .. }) {
-            let redraw = self.timeline.take(&Event::Own(own.clone()));
-            self.redraw(redraw);
-        }
+    pub(super) fn hide(&mut self, seqs: &[u64]) {
+        let redraw = self.timeline.hide(seqs);
+        self.redraw(redraw);
     }
 
     pub(super) fn forget_before(&mut self, seq: u64) {
@@ -237,15 +241,7 @@ mod tests {
             log.entry(&entry(seq, kind::TEXT, "x", None));
         }
         log.entry(&entry(4, kind::RECALL, "", Some(1)));
-        let own = |seqs| OwnEvent {
-            log: ConversationId::of_user(ME),
-            cursor: crate::Cursor::of(&entry(1, kind::CONVERSATION, "", None)),
-            id: MessageId([8; 16]),
-            sender: ME,
-            time_ms: 1,
-            change: OwnChange::EntriesHidden { conversation: HERE, seqs },
-        };
-        log.hidden(&own(vec![2, 3]));
+        log.hide(&[2, 3]);
         assert!(log.get(1).is_some_and(|row| row.is_recalled && row.text.is_empty()));
         assert_eq!(log.shown().map(|(seq, _)| seq).collect::<Vec<_>>(), [1]);
         assert_eq!(log.rows().keys().copied().collect::<Vec<_>>(), [1, 2, 3, 4]);

@@ -4,9 +4,13 @@ use std::collections::{HashMap, HashSet};
 
 use petrel_proto::code::Code;
 
+use ratatui::layout::Position;
+
+use super::action::Action;
 use super::composer::Composer;
 pub(super) use super::conversation::{Conversation, GroupState, Last, Pending, Shown};
 use super::people::People;
+use super::sheet::Sheet;
 use crate::client::Stats;
 use crate::event::ConversationRef;
 use crate::id::{ConversationId, UserId};
@@ -52,6 +56,24 @@ pub(super) enum Link {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Overlay {
     Help { scroll: u16 },
+    Sheet(Sheet),
+    Menu(Menu),
+}
+
+/// What can be done with the selected message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Menu {
+    pub(super) actions: Vec<Action>,
+    pub(super) at: usize,
+    /// Where it was asked for.
+    pub(super) place: Position,
+}
+
+/// What the text that is written will be, if it is no new message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Composing {
+    Reply { seq: u64 },
+    Edit { seq: u64, revision: u32 },
 }
 
 #[derive(Debug, Clone, Default)]
@@ -80,7 +102,12 @@ pub(super) struct Model {
     pub(super) order: Vec<ConversationId>,
     pub(super) selected: Option<ConversationId>,
     pub(super) composer: Composer,
+    pub(super) composing: Option<Composing>,
     pub(super) completion: Option<Completion>,
+    /// The message that is selected.
+    pub(super) picked: Option<u64>,
+    /// Keys move the selection and do something with it.
+    pub(super) is_picking: bool,
     pub(super) overlay: Option<Overlay>,
     pub(super) search: Option<Search>,
     /// A message that has to come onto the screen.
@@ -103,7 +130,10 @@ impl Model {
             order: Vec::new(),
             selected: None,
             composer: Composer::default(),
+            composing: None,
             completion: None,
+            picked: None,
+            is_picking: false,
             overlay: None,
             search: None,
             wanted: None,

@@ -64,6 +64,12 @@ impl People {
         }
     }
 
+    /// Who is called so by commands.
+    pub(super) fn by_unique(&self, name: &str) -> Option<UserId> {
+        let found = self.persons.iter().find(|(_, person)| person.unique == name);
+        found.filter(|_| !name.is_empty()).map(|(user, _)| *user)
+    }
+
     /// What commands call him.
     pub(super) fn unique(&self, user: UserId) -> Option<&str> {
         self.persons.get(&user).map(|person| person.unique.as_str())

@@ -4,6 +4,7 @@
 mod bytes;
 mod frames;
 mod groups;
+mod messages;
 mod updates;
 
 use crossterm::event::{Event as TerminalEvent, KeyCode, KeyEvent, KeyModifiers};
@@ -11,7 +12,7 @@ use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 
 use super::model::Model;
-use super::update::{Effect, Input, update};
+use super::update::{Ask, Effect, Input, Saying, update};
 use super::view;
 use crate::entry::{Entry, EntryState};
 use crate::event::{ConversationRef, Event};

@@ -3,13 +3,19 @@
 mod entries;
 mod heard;
 mod keys;
+mod message;
 mod mouse;
+mod picking;
 mod search;
 
 use super::command::{self, Line, Verb};
-use super::model::{Last, MESSAGES_AWAY_MAX, MESSAGES_MAX, Model, Overlay, Pending, Search};
+use super::model::{
+    Conversation, Last, MESSAGES_AWAY_MAX, MESSAGES_MAX, Model, Overlay, Pending, Search,
+};
+use super::sheet::Sheet;
 use super::view::Drawn;
 use crate::client::Stats;
+use crate::draft::Draft;
 use crate::event::{ConversationRef, Event};
 use crate::id::{ConversationId, MessageId, UserId};
 use crate::request::{Group, Page, Summaries, UserFound};
@@ -22,6 +28,54 @@ pub(super) const PAGE_ENTRIES: u32 = 100;
 pub(super) enum Purpose {
     Open { text: String },
     Block(bool),
+}
+
+/// What is sent: a message, or a change of one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Saying {
+    Text { text: String, reply_to: Option<u64>, mentions: Vec<UserId> },
+    Edit { target: u64, revision: u32, text: String },
+    Recall { target: u64 },
+    React { target: u64, emoji: String, is_given: bool },
+}
+
+impl Saying {
+    pub(super) fn text(text: impl Into<String>) -> Self {
+        Self::Text { text: text.into(), reply_to: None, mentions: Vec::new() }
+    }
+
+    pub(super) fn draft(&self) -> Draft {
+        match self {
+            Self::Text { text, reply_to, mentions } => {
+                let draft = Draft::text(text.clone());
+                let draft = mentions.iter().fold(draft, |draft, user| draft.mention(*user));
+                reply_to.map_or(draft.clone(), |seq| draft.reply_to(seq))
+            }
+            Self::Edit { target, revision, text } => {
+                Draft::edit(*target, *revision, text.clone().into_bytes())
+            }
+            Self::Recall { target } => Draft::recall(*target),
+            Self::React { target, emoji, is_given: true } => Draft::react(*target, emoji.clone()),
+            Self::React { target, emoji, .. } => Draft::unreact(*target, emoji.clone()),
+        }
+    }
+
+    /// What was typed for it.
+    pub(super) fn typed(&self) -> Option<&str> {
+        match self {
+            Self::Text { text, .. } | Self::Edit { text, .. } => Some(text),
+            _ => None,
+        }
+    }
+}
+
+/// What the service is asked, beside what is looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Ask {
+    /// Removes an entry from the user's own view.
+    Hide { conversation: ConversationId, seq: u64 },
+    /// Who has read a message.
+    ReadBy { conversation: ConversationId, seq: u64 },
 }
 
 /// What the shell is to do.
@@ -42,8 +96,9 @@ pub(super) enum Effect {
     },
     Send {
         to: ConversationRef,
-        text: String,
+        what: Saying,
     },
+    Ask(Ask),
     Names(Vec<UserId>),
     /// What a group is now.
     Group(ConversationId),
@@ -68,7 +123,12 @@ pub(super) enum Input {
     Queued {
         to: ConversationRef,
         id: MessageId,
-        text: String,
+        what: Saying,
+    },
+    Readers(Vec<UserId>),
+    Hidden {
+        conversation: ConversationId,
+        seq: u64,
     },
     Listed(Summaries),
     Page {
@@ -103,7 +163,12 @@ pub(super) fn update(model: &mut Model, input: Input) -> Vec<Effect> {
             model.stats = stats;
             Vec::new()
         }
-        Input::Queued { to, id, text } => queued(model, to, id, &text),
+        Input::Queued { to, id, what } => queued(model, to, id, what),
+        Input::Hidden { conversation, seq } => {
+            heard::hidden(model, conversation, &[seq]);
+            Vec::new()
+        }
+        Input::Readers(readers) => self::readers(model, &readers),
         Input::Listed(list) => entries::listed(model, list),
         Input::Page { conversation, page } => entries::page(model, conversation, page),
         Input::NoPage { conversation, why } => {
@@ -143,7 +208,9 @@ fn terminal(model: &mut Model, event: crossterm::event::Event) -> Vec<Effect> {
 
 /// Scrolls what is in front. The next frame corrects what is too far.
 fn scroll(model: &mut Model, rows: usize, up: bool) -> Vec<Effect> {
-    if let Some(Overlay::Help { scroll }) = &mut model.overlay {
+    if let Some(Overlay::Help { scroll } | Overlay::Sheet(Sheet { scroll, .. })) =
+        &mut model.overlay
+    {
         let rows = u16::try_from(rows).unwrap_or(u16::MAX);
         *scroll = if up { scroll.saturating_sub(rows) } else { scroll.saturating_add(rows) };
         return Vec::new();
@@ -168,6 +235,8 @@ pub(super) fn select(model: &mut Model, id: ConversationId) -> Vec<Effect> {
         left.trim(MESSAGES_AWAY_MAX);
     }
     model.search = None;
+    model.composing = None;
+    picking::stop(model);
     model.selected = Some(id);
     let Some(conversation) = model.on_screen_mut() else {
         return Vec::new();
@@ -205,31 +274,39 @@ fn submit(model: &mut Model) -> Vec<Effect> {
     if typed.is_empty() {
         return Vec::new();
     }
-    let effects = match command::parse(&typed) {
-        Err(why) => {
-            model.say(why);
-            return Vec::new();
-        }
-        Ok(Line::Message(text)) => {
-            let Some(conversation) = model.on_screen_mut() else {
-                model.say("to whom? /dm NAME opens a conversation");
-                return Vec::new();
-            };
-            conversation.scroll = 0;
-            conversation.new_from = None;
-            vec![Effect::Send { to: conversation.to, text }]
-        }
-        Ok(Line::Command { verb, name, text }) => carry_out(model, verb, name, text),
+    // In a group a name at the start is a mention.
+    let is_group = model.on_screen().is_some_and(|known| known.to.peer.is_none());
+    let is_message = (is_group && typed.starts_with('@')) || model.composing.is_some();
+    let line = if is_message && !typed.starts_with('/') {
+        Ok(Line::Message(typed))
+    } else {
+        command::parse(&typed)
     };
+    // What it becomes may put another text there.
+    let before = model.composer.clone();
     model.composer.take();
-    effects
+    let done = line.and_then(|line| match line {
+        Line::Message(text) => message::say(model, text),
+        Line::Command { verb, name, text } => carry_out(model, verb, name, text),
+    });
+    done.unwrap_or_else(|why| {
+        model.composer = before;
+        model.say(why);
+        Vec::new()
+    })
 }
 
-fn carry_out(model: &mut Model, verb: Verb, name: String, text: String) -> Vec<Effect> {
-    match verb {
+fn carry_out(
+    model: &mut Model,
+    verb: Verb,
+    name: String,
+    text: String,
+) -> Result<Vec<Effect>, String> {
+    Ok(match verb {
         Verb::Direct => vec![Effect::Find { name, purpose: Purpose::Open { text } }],
         Verb::Block => vec![Effect::Find { name, purpose: Purpose::Block(true) }],
         Verb::Unblock => vec![Effect::Find { name, purpose: Purpose::Block(false) }],
+        Verb::Act(action) => message::act(model, action, &text)?,
         Verb::Find => {
             model.search = Some(Search { text, ..Search::default() });
             search::look(model, None);
@@ -240,7 +317,7 @@ fn carry_out(model: &mut Model, verb: Verb, name: String, text: String) -> Vec<E
             Vec::new()
         }
         Verb::Quit => vec![Effect::Quit],
-    }
+    })
 }
 
 fn found_by_name(
@@ -272,26 +349,45 @@ fn found_by_name(
             }
             let mut effects = select(model, to.id);
             if !text.is_empty() {
-                effects.push(Effect::Send { to, text });
+                effects.push(Effect::Send { to, what: Saying::text(text) });
             }
             effects
         }
     }
 }
 
-fn queued(model: &mut Model, to: ConversationRef, id: MessageId, text: &str) -> Vec<Effect> {
+fn queued(model: &mut Model, to: ConversationRef, id: MessageId, what: Saying) -> Vec<Effect> {
     let (me, now_ms) = (model.me, model.now_ms);
     if let Some(conversation) = model.conversation(to) {
+        let (text, reply_to) = match what {
+            Saying::Text { text, reply_to, .. } => (text, reply_to),
+            Saying::Edit { .. } => return change_queued(conversation, id, "the edit"),
+            Saying::Recall { .. } => return change_queued(conversation, id, "the recall"),
+            Saying::React { .. } => return change_queued(conversation, id, "the reaction"),
+        };
         conversation.last_activity_ms = now_ms;
-        conversation.last = Last::Said(me, super::clean::line(text));
+        conversation.last = Last::Said(me, super::clean::line(&text));
         if conversation.pending.len() >= super::model::PENDING_MAX {
             conversation.pending.pop_front();
         }
-        let text = super::clean::text(text);
-        conversation.pending.push_back(Pending { id, text, reply_to: None, refused: None });
+        let text = super::clean::text(&text);
+        conversation.pending.push_back(Pending { id, text, reply_to, refused: None });
         model.sort();
     }
     Vec::new()
+}
+
+fn change_queued(known: &mut Conversation, id: MessageId, what: &'static str) -> Vec<Effect> {
+    known.change(id, what);
+    Vec::new()
+}
+
+/// Who has read a message.
+fn readers(model: &mut Model, readers: &[UserId]) -> Vec<Effect> {
+    let others = readers.iter().filter(|user| **user != model.me);
+    let lines = others.map(|user| model.people.full_name(*user)).collect();
+    model.overlay = Some(Overlay::Sheet(Sheet::new("Read by", lines)));
+    heard::ask_for_names(model, readers)
 }
 
 /// What was on the screen is read; at the top, older messages are wanted.

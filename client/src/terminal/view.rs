@@ -3,6 +3,7 @@
 mod help;
 mod list;
 mod messages;
+mod sheet;
 mod status;
 
 use ratatui::Frame;
@@ -40,6 +41,10 @@ pub(super) struct Drawn {
     pub(super) rows: usize,
     /// Where the conversations of the list are.
     pub(super) list: Vec<(Rect, ConversationId)>,
+    /// Where messages are, row by row.
+    pub(super) messages: Vec<(Rect, u64)>,
+    /// Where the lines of the menu are.
+    pub(super) menu: Vec<(Rect, usize)>,
 }
 
 pub(super) fn draw(model: &Model, frame: &mut Frame<'_>) -> Drawn {
@@ -87,6 +92,11 @@ pub(super) fn draw(model: &Model, frame: &mut Frame<'_>) -> Drawn {
     status::header(model, frame, header, side.is_none());
     match &model.overlay {
         Some(Overlay::Help { scroll }) => help::draw(*scroll, frame, pane),
+        Some(Overlay::Sheet(lines)) => sheet::draw(lines, frame, pane),
+        Some(Overlay::Menu(menu)) => {
+            messages::draw(model, frame, pane, &mut drawn);
+            sheet::menu(menu, frame, pane, &mut drawn);
+        }
         None => messages::draw(model, frame, pane, &mut drawn),
     }
     status::rule(model, frame, rule);

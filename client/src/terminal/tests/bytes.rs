@@ -72,6 +72,18 @@ fn written(screen: &mut Screen) -> Vec<u8> {
     bytes.clone()
 }
 
+/// Nothing but our own sequences and text that can be seen.
+fn harmless(bytes: &[u8]) -> Result<(), TestCaseError> {
+    let text = text_of(bytes).map_err(TestCaseError::fail)?;
+    let bad = text.chars().find(|c| {
+        c.is_control()
+            || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200b}'..='\u{200f}'
+                | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{61c}' | '\u{e0000}'..='\u{e0fff}')
+    });
+    prop_assert_eq!(bad, None);
+    Ok(())
+}
+
 fn hostile() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         3 => Just("\u{1b}[5;31m".to_owned()),
@@ -100,20 +112,50 @@ proptest! {
         let mut screen = Screen::with_two(columns, rows);
         screen.take(Input::Names(vec![user_found(BOB, &name)]));
         screen.hear(Event::Entry(entry(BOB, 5, BOB, &text)));
-        screen.take(Input::Queued { to: pair(BOB), id: message(9), text });
+        screen.take(Input::Queued { to: pair(BOB), id: message(9), what: Saying::text(text) });
         screen.take(Input::Terminal(TerminalEvent::Paste(pasted)));
+        let target = Some(5);
+        let reply = Entry { target, ..entry(BOB, 6, ME, "well") };
+        screen.hear(Event::Entry(reply));
+        let react = Entry { kind: crate::entry::kind::REACT, target, ..entry(BOB, 7, BOB, &reason) };
+        screen.hear(Event::Entry(react));
+        if columns % 2 == 0 {
+            screen.key(KeyCode::Esc);
+            screen.key(KeyCode::Up);
+            screen.key(if rows % 2 == 0 { KeyCode::Enter } else { KeyCode::Char('r') });
+        }
         screen.hear(Event::OutboxUnavailable { why: reason.clone() });
         screen.hear(Event::Offline {
             why: crate::event::OfflineReason::Lost(reason),
             retry_in: None,
         });
         let bytes = written(&mut screen);
-        let text = text_of(&bytes).map_err(TestCaseError::fail)?;
-        let bad = text.chars().find(|c| {
-            c.is_control()
-                || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200b}'..='\u{200f}'
-                    | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{61c}' | '\u{e0000}'..='\u{e0fff}')
-        });
-        prop_assert_eq!(bad, None);
+        harmless(&bytes)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn names_of_groups_and_what_happens_in_them_write_no_sequences(
+        title in hostile(), nickname in hostile(), text in hostile(),
+        columns in 40_u16..100, rows in 8_u16..30,
+    ) {
+        let mut screen = Screen::with_group(columns, rows);
+        let nick = UserFound { nickname, ..user_found(CAROL, "carol") };
+        screen.take(Input::Names(vec![nick]));
+        let last = happened(6, CAROL, wire::event::What::ProfileChanged(wire::ProfileChanged {
+            profile: Some(wire::GroupProfile { name: title.clone(), ..Default::default() }),
+        }));
+        let summaries = vec![group_summary(&title, Role::Admin, last.clone())];
+        screen.take(Input::Listed(Summaries { summaries, ..Summaries::default() }));
+        screen.hear(Event::Entry(last));
+        screen.hear(Event::Entry(in_group(7, CAROL, &text)));
+        screen.hear(Event::Typing { conversation: GROUP, user: CAROL, typing: true });
+        if rows % 2 == 0 {
+            screen.take(Input::Readers(vec![BOB, CAROL]));
+        }
+        harmless(&written(&mut screen))?;
     }
 }

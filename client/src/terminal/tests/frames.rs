@@ -31,6 +31,16 @@ fn a_group_in_which_things_happened() {
 }
 
 #[test]
+fn the_menu_of_a_message() {
+    let mut screen = Screen::with_group(80, 20);
+    screen.draw();
+    screen.key(KeyCode::Esc);
+    screen.draw();
+    screen.key(KeyCode::Enter);
+    compare("menu", &screen.draw());
+}
+
+#[test]
 fn the_start_of_somebody_who_knows_nobody() {
     compare("empty", &Screen::new(80, 12).draw());
 }

@@ -9,8 +9,8 @@ fn a_message_goes_from_pending_to_stored_to_read() {
     let mut screen = Screen::with_two(80, 20);
     screen.effects();
     screen.type_line("on my way");
-    assert_eq!(screen.effects(), [Effect::Send { to: pair(BOB), text: "on my way".into() }]);
-    screen.take(Input::Queued { to: pair(BOB), id: message(9), text: "on my way".into() });
+    assert_eq!(screen.effects(), [Effect::Send { to: pair(BOB), what: Saying::text("on my way") }]);
+    screen.take(Input::Queued { to: pair(BOB), id: message(9), what: Saying::text("on my way") });
     assert!(screen.draw().contains("on my way …"));
     let acked = Acked { conversation: pair(BOB).id, id: message(9), seq: 5, time_ms: NOW_MS };
     screen.hear(Event::Acked(acked));
@@ -25,7 +25,7 @@ fn a_message_goes_from_pending_to_stored_to_read() {
 #[test]
 fn a_refused_message_says_why() {
     let mut screen = Screen::with_two(80, 20);
-    screen.take(Input::Queued { to: pair(BOB), id: message(9), text: "hey".into() });
+    screen.take(Input::Queued { to: pair(BOB), id: message(9), what: Saying::text("hey") });
     screen.hear(Event::Refused(Refused {
         conversation: pair(BOB).id,
         id: message(9),
@@ -188,7 +188,7 @@ fn a_pasted_text_of_several_lines_is_one_message() {
     screen.take(Input::Terminal(TerminalEvent::Paste("one\r\ntwo\u{1b}[0m".into())));
     screen.key(KeyCode::Enter);
     let text = "one\ntwo\u{fffd}[0m".to_owned();
-    assert_eq!(screen.effects(), [Effect::Send { to: pair(BOB), text }]);
+    assert_eq!(screen.effects(), [Effect::Send { to: pair(BOB), what: Saying::text(text) }]);
 }
 
 #[test]

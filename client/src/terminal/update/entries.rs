@@ -122,6 +122,7 @@ pub(super) fn acked(model: &mut Model, acked: Acked) {
     let Some(known) = model.conversations.get_mut(&acked.conversation) else {
         return;
     };
+    known.changes.remove(&acked.id);
     let Some(at) = known.pending.iter().position(|pending| pending.id == acked.id) else {
         return;
     };

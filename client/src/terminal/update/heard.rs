@@ -86,12 +86,18 @@ fn offline(model: &mut Model, why: &OfflineReason, retry_in: Option<std::time::D
 
 fn refused(model: &mut Model, refused: &Refused) {
     let why = refusal(refused.code, &refused.text);
-    let pending = model.conversations.get_mut(&refused.conversation);
-    let pending = pending.and_then(|c| c.pending.iter_mut().find(|p| p.id == refused.id));
-    match pending {
-        Some(pending) => pending.refused = Some(why),
-        None => model.say(format!("not done: {why}")),
-    }
+    let known = model.conversations.get_mut(&refused.conversation);
+    let what = match known {
+        Some(known) => {
+            if let Some(pending) = known.pending.iter_mut().find(|p| p.id == refused.id) {
+                pending.refused = Some(why);
+                return;
+            }
+            known.changes.remove(&refused.id)
+        }
+        None => None,
+    };
+    model.say(format!("{} was refused: {why}", what.unwrap_or("a message")));
 }
 
 fn reset(model: &mut Model, conversation: ConversationId, to: u64) {
@@ -107,16 +113,19 @@ fn reset(model: &mut Model, conversation: ConversationId, to: u64) {
 /// Something that is the user's own has changed, on this or another device.
 fn own(model: &mut Model, own: &OwnEvent) -> Vec<Effect> {
     match &own.change {
-        OwnChange::EntriesHidden { conversation, .. } => {
-            let me = model.me;
-            if let Some(known) = model.conversations.get_mut(conversation) {
-                known.log.hidden(own);
-                known.count_unread(me);
-                known.tell_last();
-            }
+        OwnChange::EntriesHidden { conversation, seqs } => {
+            hidden(model, *conversation, seqs);
             Vec::new()
         }
         _ => vec![Effect::List],
+    }
+}
+
+/// Entries are hidden.
+pub(super) fn hidden(model: &mut Model, conversation: ConversationId, seqs: &[u64]) {
+    if let Some(known) = model.conversations.get_mut(&conversation) {
+        known.log.hide(seqs);
+        known.tell_last();
     }
 }
 

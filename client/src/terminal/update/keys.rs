@@ -2,9 +2,9 @@
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-use super::{Effect, scroll, search, step, submit};
+use super::{Effect, picking, scroll, search, step, submit};
 use crate::terminal::command;
-use crate::terminal::model::{Completion, Model, Overlay, Search};
+use crate::terminal::model::{Completion, Composing, Model, Overlay, Search};
 
 /// Further than anything is scrolled.
 const TO_THE_TOP: usize = usize::MAX / 2;
@@ -34,11 +34,16 @@ pub(super) fn key(model: &mut Model, key: KeyEvent) -> Vec<Effect> {
         KeyCode::PageDown => return scroll(model, page(model), false),
         _ => {}
     }
-    if model.overlay.is_some() {
-        return overlay(model, key.code);
+    match model.overlay {
+        Some(Overlay::Menu(_)) => return picking::menu_key(model, key.code),
+        Some(_) => return overlay(model, key.code),
+        None => {}
     }
     if model.search.is_some() {
         return searching(model, key.code, control);
+    }
+    if model.is_picking && !control && !alt {
+        return picking::key(model, key.code);
     }
     if key.code == KeyCode::Tab {
         complete(model);
@@ -119,10 +124,23 @@ fn edit(model: &mut Model, code: KeyCode, control: bool, alt: bool) {
         KeyCode::Backspace if alt => model.composer.delete_word(),
         KeyCode::Backspace => model.composer.backspace(),
         KeyCode::Delete => model.composer.delete(),
-        KeyCode::Esc => {
-            model.notice = None;
-        }
+        KeyCode::Esc => escape(model),
         _ => {}
+    }
+}
+
+/// Leaves what one is in: an edit, a reply, a command for a message; with nothing to leave,
+/// selects a message.
+fn escape(model: &mut Model) {
+    model.notice = None;
+    let is_edit = matches!(model.composing, Some(Composing::Edit { .. }));
+    let was_busy = model.composing.take().is_some() || model.picked.is_some();
+    if is_edit || model.picked.is_some() {
+        model.composer.take();
+    }
+    picking::stop(model);
+    if !was_busy && model.composer.text().is_empty() {
+        picking::start(model);
     }
 }
 

@@ -15,6 +15,8 @@ use crate::terminal::wrap::{cut, wrap};
 
 /// Columns of the time, and of what stands below it.
 const INDENT: usize = 6;
+/// Columns by which a selected message is marked.
+const EDGE: u16 = 5;
 /// Columns of a name, at the most.
 const NAME_COLUMNS_MAX: usize = 16;
 
@@ -246,6 +248,14 @@ pub(super) fn draw(model: &Model, frame: &mut Frame<'_>, area: Rect, drawn: &mut
     let first = area.bottom().saturating_sub(u16::try_from(visible.len()).unwrap_or(area.height));
     for (row, y) in visible.iter().rev().zip(first..) {
         frame.buffer_mut().set_line(area.x, y, &row.line, area.width);
+        let place = Rect { y, height: 1, ..area };
+        if let Some(seq) = row.of {
+            drawn.messages.push((place, seq));
+            if model.picked == Some(seq) {
+                let edge = Rect { width: place.width.min(EDGE), ..place };
+                frame.buffer_mut().set_style(edge, bold().add_modifier(Modifier::REVERSED));
+            }
+        }
     }
 }
 

@@ -8,14 +8,32 @@ use unicode_width::UnicodeWidthStr as _;
 
 use super::{bold, dim};
 use crate::request::Role;
-use crate::terminal::model::{Conversation, Link, Model};
+use crate::terminal::model::{Composing, Conversation, Link, Model};
 use crate::terminal::wrap::cut;
+
+/// Columns of a name in the prompt, at the most.
+const NAME_COLUMNS_MAX: usize = 16;
 
 /// What is typed, in rows, and where the cursor is in them.
 #[derive(Debug)]
 pub(super) struct Typed {
     pub(super) lines: Vec<String>,
     at: (usize, usize),
+}
+
+/// What the text will be.
+fn prompt(model: &Model) -> String {
+    if model.is_picking {
+        return "r e + b x d, Enter: menu> ".to_owned();
+    }
+    match (model.composing, model.on_screen()) {
+        (Some(Composing::Reply { seq }), Some(known)) => {
+            let sender = known.log.get(seq).map(|row| model.name(row.sender));
+            format!("reply to {}> ", cut(&sender.unwrap_or_default(), NAME_COLUMNS_MAX))
+        }
+        (Some(Composing::Edit { .. }), _) => "edit> ".to_owned(),
+        _ => "> ".to_owned(),
+    }
 }
 
 /// Breaks what is typed anywhere, so that each place of the cursor is a place on the screen.
@@ -28,7 +46,7 @@ pub(super) fn typed(model: &Model, width: usize) -> Typed {
             };
             (format!("search{found}: "), search.text.as_str(), search.text.len())
         }
-        None => ("> ".to_owned(), model.composer.text(), model.composer.before().len()),
+        None => (prompt(model), model.composer.text(), model.composer.before().len()),
     };
     let (width, indent) = (width.max(8), prompt.width().min(width.saturating_sub(4)));
     let mut lines = vec![cut(&prompt, indent)];
