@@ -2,7 +2,7 @@
 //! to read a history: for load that needs no client around it, and for a judge
 //! that shares no code with the client it judges.
 
-use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +35,9 @@ pub struct Target {
     pub server_name: String,
     /// Which certificate is believed.
     pub trust: Trust,
+    /// Whether each connection has a socket of its own, as a link emulator tells links by their
+    /// addresses.
+    pub apart: bool,
 }
 
 /// Reads a SHA-256 in hexadecimal.
@@ -57,13 +60,19 @@ pub fn resolve(server: &str) -> anyhow::Result<SocketAddr> {
         .ok_or_else(|| anyhow!("--server {server}: no address"))
 }
 
-/// Client sockets, one for so many connections, with large buffers.
+/// Client sockets for so many connections to `target`, with large buffers.
 ///
 /// # Errors
 /// When a socket cannot be opened.
-pub fn endpoints(connections: usize) -> anyhow::Result<Vec<Endpoint>> {
-    (0..connections.div_ceil(CONNECTIONS_PER_SOCKET).max(1))
-        .map(|_| endpoint(None, (Ipv4Addr::LOCALHOST, 0).into()))
+pub fn endpoints(target: &Target, connections: usize) -> anyhow::Result<Vec<Endpoint>> {
+    let per_socket = if target.apart { 1 } else { CONNECTIONS_PER_SOCKET };
+    let local: IpAddr = match target.address.ip() {
+        IpAddr::V4(address) if address.is_loopback() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    (0..connections.div_ceil(per_socket).max(1))
+        .map(|_| endpoint(None, (local, 0).into()))
         .collect()
 }
 
@@ -144,7 +153,7 @@ impl Connector {
     /// As [`endpoints`] and [`client_config`].
     pub fn new(target: &Target, connections: usize, resumes: bool) -> anyhow::Result<Self> {
         Ok(Self {
-            endpoints: endpoints(connections)?.into(),
+            endpoints: endpoints(target, connections)?.into(),
             config: client_config(target, ALPN, resumes)?,
             target: target.clone(),
         })

@@ -20,6 +20,7 @@ pub mod html;
 pub mod latency;
 pub mod layout;
 pub mod ledger;
+pub mod link;
 pub mod options;
 pub mod process;
 pub mod progress;
@@ -61,6 +62,17 @@ pub fn show(options: &html::ReportOptions) -> u8 {
         Ok(()) => exit::OK,
         Err(error) => {
             complain(&format!("petrel-loadtest report: {error:#}"));
+            exit::FAILED
+        }
+    }
+}
+
+/// `petrel-loadtest link`; the exit status, if it cannot run.
+pub fn emulate(options: &link::LinkOptions) -> u8 {
+    match link::run(options) {
+        Ok(()) => exit::OK,
+        Err(error) => {
+            complain(&format!("petrel-loadtest link: {error:#}"));
             exit::FAILED
         }
     }

@@ -4,12 +4,17 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use petrel_loadtest::html::ReportOptions;
+use petrel_loadtest::link::LinkOptions;
 use petrel_loadtest::options::Options;
 
 fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|word| word == "report") {
         let options = ReportOptions::parse_from(std::env::args_os().skip(1));
         return ExitCode::from(petrel_loadtest::show(&options));
+    }
+    if std::env::args_os().nth(1).is_some_and(|word| word == "link") {
+        let options = LinkOptions::parse_from(std::env::args_os().skip(1));
+        return ExitCode::from(petrel_loadtest::emulate(&options));
     }
     ExitCode::from(petrel_loadtest::main(&Options::parse()))
 }

@@ -10,6 +10,7 @@ use crate::body::BODY_BYTES_MAX;
 use crate::goal::Goal;
 use crate::layout::Layout;
 use crate::ledger::MESSAGES_MAX;
+use crate::link::Profile;
 
 /// What is run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
@@ -160,12 +161,14 @@ pub struct Options {
     #[arg(long, value_name = "FAULT", hide = true)]
     pub fault: Option<crate::relay::server::Fault>,
 
+    /// An emulated network between users and gateway: a name (clean, loss-5, burst, train, ...;
+    /// docs/links.md) and changes, as in 'loss-5,delay=100ms,rebind=5s'.
+    #[arg(long, value_name = "PROFILE", value_parser = Profile::parse)]
+    pub link: Option<Profile>,
+
     /// Members of a group: not in this version.
     #[arg(long, value_name = "M", value_parser = later, hide = true)]
     pub members: Option<u64>,
-    /// An emulated link: not in this version.
-    #[arg(long, value_name = "PROFILE", value_parser = later, hide = true)]
-    pub link: Option<u64>,
 }
 
 fn later(_: &str) -> Result<u64, String> {
@@ -295,6 +298,7 @@ mod tests {
         assert!(parse("one-to-one --storage postgres://x/y --preview-after 0").is_ok());
         assert!(parse("one-to-one --find-max --p99-limit-ms 200").is_ok());
         assert!(parse("one-to-one --bodies texts.txt").is_ok());
+        assert!(parse("one-to-one --link loss-5,delay=100ms").is_ok());
         for scenario in ["connect", "idle", "relay", "compare-relay"] {
             assert!(parse(scenario).is_ok(), "{scenario}");
         }
@@ -307,7 +311,7 @@ mod tests {
             ("chat", "unknown scenario"),
             ("group", "not in this version"),
             ("resume", "not in this version"),
-            ("one-to-one --link loss-5", "--link"),
+            ("one-to-one --link moon", "--link"),
             ("one-to-one --members 3", "--members"),
             ("one-to-one --users 1", "--users"),
             ("one-to-one --users many", "--users"),

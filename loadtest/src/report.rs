@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::goal::{Goal, Outcome};
 use crate::latency::{Quantiles, Second, Series, Spectrum};
+use crate::link::Counts;
 use crate::verdict::Verdict;
 
 /// The JSON's schema number.
@@ -141,6 +142,8 @@ pub struct Report {
     pub server: ServerCost,
     /// What the harness cost.
     pub client: ClientCost,
+    /// What the emulated link did, all users together.
+    pub link: Option<Counts>,
     /// UDP payload on both links, per message.
     pub wire_bytes_per_message: Option<f64>,
     /// Mean body as people wrote it.

@@ -1,7 +1,7 @@
 //! The server under load: always a process of its own, started here or met.
 
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -12,6 +12,7 @@ use clap::ValueEnum;
 use petrel_client::{Identity, Trust};
 
 use crate::dial::{self, Target};
+use crate::link::{Counts, Link};
 use crate::options::Options;
 
 /// How long a server may take to say that it is ready.
@@ -30,6 +31,7 @@ pub struct Server {
     pub admin: Option<SocketAddr>,
     process: Option<Process>,
     seeding: Option<Seeding>,
+    link: Option<Link>,
 }
 
 /// What `petrel admin seed` needs; the directory goes when the run ends.
@@ -47,10 +49,28 @@ impl Server {
     /// # Errors
     /// When it cannot be found, started or reached.
     pub fn of(options: &Options, users: usize) -> anyhow::Result<(Self, Vec<Identity>)> {
-        match &options.server {
-            Some(server) => Ok((Self::met(options, server)?, Vec::new())),
-            None => Self::started(options, users),
+        let (mut server, identities) = match &options.server {
+            Some(server) => (Self::met(options, server)?, Vec::new()),
+            None => Self::started(options, users)?,
+        };
+        if let Some(profile) = options.link.as_ref().filter(|profile| !profile.is_direct()) {
+            let listen = (Ipv4Addr::LOCALHOST, 0).into();
+            server.link = Some(Link::start(profile, listen, server.target.address, options.seed)?);
         }
+        Ok((server, identities))
+    }
+
+    /// Where users reach it: through the emulated link, if there is one.
+    pub fn front(&self) -> Target {
+        match &self.link {
+            Some(link) => Target { address: link.address(), apart: true, ..self.target.clone() },
+            None => self.target.clone(),
+        }
+    }
+
+    /// What the emulated link did.
+    pub fn link_counts(&self) -> Option<Counts> {
+        self.link.as_ref().map(Link::counts)
     }
 
     fn met(options: &Options, server: &str) -> anyhow::Result<Self> {
@@ -74,11 +94,13 @@ impl Server {
                 address: dial::resolve(server)?,
                 server_name: options.server_name.clone(),
                 trust,
+                apart: false,
             },
             pid: options.server_pid,
             admin: options.admin,
             process: None,
             seeding: None,
+            link: None,
         })
     }
 
@@ -100,11 +122,13 @@ impl Server {
                 address: ready.quic,
                 server_name: options.server_name.clone(),
                 trust: Trust::Fingerprint(ready.certificate),
+                apart: false,
             },
             pid: Some(process.child.id()),
             admin: ready.admin,
             process: Some(process),
             seeding: Some(seeding),
+            link: None,
         };
         Ok((server, identities))
     }
@@ -127,11 +151,13 @@ impl Server {
                 address: ready.quic,
                 server_name: "localhost".to_owned(),
                 trust: Trust::Fingerprint(ready.certificate),
+                apart: false,
             },
             pid: Some(process.child.id()),
             admin: None,
             process: Some(process),
             seeding: None,
+            link: None,
         })
     }
 

@@ -81,7 +81,7 @@ impl Crowd {
         ledger: &Arc<Ledger>,
         clock: Clock,
     ) -> anyhow::Result<Self> {
-        let endpoints = dial::endpoints(layout.users())?;
+        let endpoints = dial::endpoints(target, layout.users())?;
         let config = dial::client_config(target, ALPN, true)?;
         let joined = Arc::new(AtomicUsize::new(0));
         let mut connections = Vec::with_capacity(layout.users());

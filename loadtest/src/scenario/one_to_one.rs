@@ -29,8 +29,7 @@ pub async fn run(options: &Options, progress: &Progress) -> anyhow::Result<Repor
     report.connections = layout.users();
     report.body_bytes_per_message = Some(tenth(bodies.mean_bytes()));
     report.compressed_body_bytes_per_message = Some(tenth(bodies.mean_encoded_bytes()));
-    let target = &server.target;
-    let chat = Chat::start(target, &identities, &layout, &ledger, clock, progress).await?;
+    let chat = Chat::start(&server.front(), &identities, &layout, &ledger, clock, progress).await?;
     let chat = Arc::new(chat);
     let mut traffic = Traffic::new(
         Arc::clone(&ledger),
@@ -56,6 +55,7 @@ pub async fn run(options: &Options, progress: &Progress) -> anyhow::Result<Repor
     }
     report.histories_judged =
         judge_histories(&server.target, &identities, &layout, &ledger, progress).await?;
+    report.link = server.link_counts();
     report.verdict = ledger.verdict();
     report.errors = ledger.errors();
     report.findings = ledger.findings();

@@ -56,7 +56,7 @@ pub(super) async fn gather(
 
 /// The client SDK's way to the server, one dialer per socket.
 pub(super) fn dialers(target: &Target, connections: usize) -> anyhow::Result<Vec<Dialer>> {
-    dial::endpoints(connections)?
+    dial::endpoints(target, connections)?
         .into_iter()
         .map(|endpoint| {
             let place = Place::Addresses(vec![target.address]);

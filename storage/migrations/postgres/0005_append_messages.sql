@@ -247,10 +247,16 @@ BEGIN
     END IF;
     INSERT INTO reaction (conversation_id, seq, emoji, user_id) VALUES (p_conversation, p_target, p_body, p_sender)
     ON CONFLICT DO NOTHING;
+    IF NOT FOUND THEN
+      RETURN false;
+    END IF;
     UPDATE entry e SET changed_seq = p_seq WHERE e.conversation_id = p_conversation AND e.seq = p_target;
   WHEN 35 THEN
     DELETE FROM reaction r WHERE r.conversation_id = p_conversation AND r.seq = p_target AND r.emoji = p_body
        AND r.user_id = p_sender;
+    IF NOT FOUND THEN
+      RETURN false;
+    END IF;
     UPDATE entry e SET changed_seq = p_seq WHERE e.conversation_id = p_conversation AND e.seq = p_target;
   END CASE;
   RETURN true;

@@ -40,30 +40,14 @@ pub(super) fn change(
         EntryKind::Edit if message.revision == Some(revision) => edit(on, message, target, seq)?,
         EntryKind::Recall => recall(on, message, target, seq, &mentions.unwrap_or_default())?,
         EntryKind::React if has_room(on, message, target)? => {
-            on.prepare_cached(
-                "INSERT INTO reaction (conversation_id, seq, emoji, user_id) \
-                 VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
-            )?
-            .execute(params![
-                message.conversation.as_bytes(),
-                signed(target.0),
-                &message.body[..],
-                message.sender.as_bytes()
-            ])?;
-            touch(on, message, target, seq)?;
+            let given = "INSERT INTO reaction (conversation_id, seq, emoji, user_id) \
+                         VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING";
+            return react(on, message, target, seq, given);
         }
         EntryKind::Unreact => {
-            on.prepare_cached(
-                "DELETE FROM reaction \
-                 WHERE conversation_id = ?1 AND seq = ?2 AND emoji = ?3 AND user_id = ?4",
-            )?
-            .execute(params![
-                message.conversation.as_bytes(),
-                signed(target.0),
-                &message.body[..],
-                message.sender.as_bytes()
-            ])?;
-            touch(on, message, target, seq)?;
+            let taken = "DELETE FROM reaction \
+                         WHERE conversation_id = ?1 AND seq = ?2 AND emoji = ?3 AND user_id = ?4";
+            return react(on, message, target, seq, taken);
         }
         _ => return Ok(false),
     }
@@ -138,15 +122,28 @@ fn has_room(on: &Transaction<'_>, message: &Append, target: Seq) -> Result<bool,
     Ok(emojis < size(REACTIONS_OF_ENTRY_MAX))
 }
 
-fn touch(
+/// Gives a reaction or takes it back; `false` if it was there already, or was not. So each entry
+/// that tells of one moves a count by one, for whoever counts along.
+fn react(
     on: &Transaction<'_>,
     message: &Append,
     target: Seq,
     seq: Seq,
-) -> Result<(), rusqlite::Error> {
+    statement: &str,
+) -> Result<bool, rusqlite::Error> {
+    let conversation = message.conversation.as_bytes();
+    let moved = on.prepare_cached(statement)?.execute(params![
+        conversation,
+        signed(target.0),
+        &message.body[..],
+        message.sender.as_bytes()
+    ])?;
+    if moved == 0 {
+        return Ok(false);
+    }
     on.prepare_cached("UPDATE entry SET changed_seq = ?3 WHERE conversation_id = ?1 AND seq = ?2")?
-        .execute(params![message.conversation.as_bytes(), signed(target.0), signed(seq.0)])?;
-    Ok(())
+        .execute(params![conversation, signed(target.0), signed(seq.0)])?;
+    Ok(true)
 }
 
 /// Notes who is mentioned, each once.

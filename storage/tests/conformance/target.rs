@@ -89,12 +89,12 @@ async fn reactions(world: &mut World) {
         change((c, a), 6, Unreact, 1, "🎉", 0),
         change((c, a), 7, React, 5, "🎉", 0),
     ];
-    assert_eq!(world.answers(&batch).await, "n2 n3 n4 n5 n6 x");
+    assert_eq!(world.answers(&batch).await, "n2 n3 n4 x x x", "given once, taken back once");
     let page = Page { from: Seq(1), to: Seq(1), entries_max: 1, bytes_max: 9, newest: false };
     let seen = world.store.entries(c, Some(a), page).await.unwrap().remove(0);
     let count = |emoji: &str, count, own| ReactionCount { emoji: emoji.to_owned(), count, own };
     assert_eq!(seen.changes.reactions, [count("👍", 2, true), count("🎉", 1, false)]);
-    assert_eq!((seen.changes.last, seen.changes.revision), (Seq(6), 0));
+    assert_eq!((seen.changes.last, seen.changes.revision), (Seq(4), 0));
     let seen = world.store.entries(c, None, page).await.unwrap().remove(0);
     assert_eq!(seen.changes.reactions, [count("👍", 2, false), count("🎉", 1, false)]);
 
@@ -104,7 +104,7 @@ async fn reactions(world: &mut World) {
     let answers = world.answers(&many).await;
     assert_eq!(answers.matches('n').count(), REACTIONS_OF_ENTRY_MAX - 2, "two were there");
     assert!(answers.ends_with("x x"), "{answers}");
-    let again = [change((c, b), 200, React, 1, "👍", 0), change((c, a), 201, Unreact, 1, "e0", 0)];
+    let again = [change((c, b), 200, React, 1, "e1", 0), change((c, a), 201, Unreact, 1, "e0", 0)];
     assert_eq!(world.answers(&again).await.matches('n').count(), 2);
     assert!(world.answers(&[change((c, a), 202, React, 1, "new", 0)]).await.starts_with('n'));
     assert!(world.answers(&[change((c, a), 203, Recall, 1, "", 0)]).await.starts_with('n'));

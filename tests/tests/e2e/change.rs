@@ -96,6 +96,10 @@ async fn what_was_changed_is_read_as_it_is_now_and_told_as_it_happens(stage: Sta
     pushes.ack().await?;
     let (_, push) = read(&bob, &id, 2).await?;
     assert!(push.reactions.iter().all(|r| (r.count, r.own) == (1, r.emoji == "🎉")), "{push:?}");
+    for (number, kind, emoji) in [(5, UNREACT, "👍"), (6, REACT, "🎉")] {
+        pushes.write(change(number, kind, 2, emoji.as_bytes())).await?;
+        assert_eq!(pushes.refusal().await?.code, Code::Conflict, "that is so already");
+    }
 
     of_alice.write(change(4, RECALL, 1, b"")).await?;
     of_alice.ack().await?;

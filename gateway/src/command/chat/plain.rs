@@ -15,7 +15,7 @@ const HISTORY_DEFAULT: u32 = 20;
 const LIST_MAX: u32 = 50;
 
 const HELP: &str = "\
-@NAME TEXT        write to NAME; plain lines go on to the same one
+/dm NAME TEXT      write to NAME (also @NAME TEXT); plain lines go on to the same one
 /list             your conversations, with what is unread
 /history [N]      the last N messages with whom you are writing
 /block NAME       no messages between you and NAME; /unblock NAME lifts it
@@ -163,18 +163,24 @@ impl Chat {
             "/history" => self.history(rest.trim().parse().unwrap_or(HISTORY_DEFAULT)).await,
             "/block" => self.block(rest.trim(), true).await,
             "/unblock" => self.block(rest.trim(), false).await,
-            _ if word.starts_with('/') => bail!("unknown: {word}; /help"),
-            _ if word.starts_with('@') => {
-                let user = self.find(&word[1..]).await?;
-                let to = self.client.pair(user);
-                self.to = Some(to);
-                self.send(to, rest.trim())
+            "/dm" => {
+                let (name, text) = rest.trim().split_once(' ').unwrap_or((rest.trim(), ""));
+                self.say_to(name, text).await
             }
+            _ if word.starts_with('/') => bail!("unknown: {word}; /help"),
+            _ if word.starts_with('@') => self.say_to(&word[1..], rest).await,
             _ => {
-                let to = self.to.context("to whom? @NAME TEXT")?;
+                let to = self.to.context("to whom? /dm NAME TEXT")?;
                 self.send(to, line)
             }
         }
+    }
+
+    async fn say_to(&mut self, name: &str, text: &str) -> Result<()> {
+        let user = self.find(name).await?;
+        let to = self.client.pair(user);
+        self.to = Some(to);
+        self.send(to, text.trim())
     }
 
     fn send(&self, to: ConversationRef, text: &str) -> Result<()> {
@@ -196,7 +202,7 @@ impl Chat {
     }
 
     async fn history(&mut self, limit: u32) -> Result<()> {
-        let conversation = self.to.context("with whom? @NAME TEXT first")?.id;
+        let conversation = self.to.context("with whom? /dm NAME first")?.id;
         let request = PageRequest { conversation, from: 0, to: 0, limit, newest: true };
         let page = self.client.history(request).await?;
         for entry in &page.entries {
