@@ -12,11 +12,13 @@ mod command;
 mod composer;
 mod conversation;
 mod driver;
+mod effect;
 mod guard;
 mod happened;
 mod log;
 mod model;
 mod people;
+mod prompt;
 mod reference;
 mod sheet;
 #[cfg(test)]

@@ -6,7 +6,7 @@ use super::happened::{Happened, Profile};
 use super::log::{Form, Log, Row};
 use crate::event::{ConversationRef, GapReason, Receipt};
 use crate::id::{MessageId, UserId};
-use crate::request::{Group, Role};
+use crate::request::{Group, MemberSettings, Role};
 
 /// Members whose receipts are known, at the most (the protocol tells no more).
 const RECEIPTS_MAX: usize = 100;
@@ -72,6 +72,9 @@ impl Last {
 pub(super) struct Conversation {
     pub(super) to: ConversationRef,
     pub(super) group: Option<GroupState>,
+    pub(super) settings: MemberSettings,
+    /// The names of its members, or of the first ones, were asked for.
+    pub(super) is_introduced: bool,
     /// What the group is now is being asked for.
     pub(super) is_group_asked: bool,
     pub(super) unread: u64,
@@ -105,6 +108,8 @@ impl Conversation {
         Self {
             to,
             group: None,
+            settings: MemberSettings::default(),
+            is_introduced: false,
             is_group_asked: false,
             unread: 0,
             mentions: 0,

@@ -16,9 +16,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::effect::{Effect, Input, Purpose};
 use super::guard::Guard;
 use super::model::{Model, refusal};
-use super::update::{Effect, Input, PAGE_ENTRIES, Purpose, update};
+use super::update::{PAGE_ENTRIES, update};
 use super::view;
 use crate::client::{Client, Events};
 use crate::error::ClientError;
@@ -221,15 +222,9 @@ async fn answer(client: &Client, effect: Effect) -> Input {
             Input::Group { conversation, group }
         }
         Effect::Ask(ask) => ask::answer(client, ask).await,
-        Effect::Find { name, purpose } => find(client, name, purpose).await,
-        Effect::Block { user, name, blocks } => {
-            let what = if blocks { "blocked" } else { "no longer blocked" };
-            Input::Said(match client.set_block(user, blocks).await {
-                Ok(()) => format!("{name} is {what}"),
-                Err(error) => explain(&error),
-            })
-        }
-        other => Input::Said(format!("this is no request: {other:?}")),
+        Effect::Find { names, purpose } => find(client, names, purpose).await,
+        // All others are carried out at once.
+        _ => Input::Said("nothing was done".to_owned()),
     }
 }
 
@@ -261,9 +256,10 @@ async fn history(client: &Client, conversation: ConversationId, to: u64) -> Inpu
     }
 }
 
-async fn find(client: &Client, name: String, purpose: Purpose) -> Input {
-    match client.find_users(&[&name], &[]).await {
-        Ok(found) => Input::Found { found: found.into_iter().next(), name, purpose },
+async fn find(client: &Client, names: Vec<String>, purpose: Purpose) -> Input {
+    let wanted: Vec<_> = names.iter().map(String::as_str).collect();
+    match client.find_users(&wanted, &[]).await {
+        Ok(found) => Input::Found { found, names, purpose },
         Err(error) => Input::Said(explain(&error)),
     }
 }

@@ -197,6 +197,7 @@ impl Log {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
     use super::*;
     use crate::entry::EntryState;

@@ -1,6 +1,6 @@
 //! All that the screen shows. Texts and names in here are clean.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use petrel_proto::code::Code;
 
@@ -10,10 +10,11 @@ use super::action::Action;
 use super::composer::Composer;
 pub(super) use super::conversation::{Conversation, GroupState, Last, Pending, Shown};
 use super::people::People;
+use super::prompt::Prompt;
 use super::sheet::Sheet;
 use crate::client::Stats;
 use crate::event::ConversationRef;
-use crate::id::{ConversationId, UserId};
+use crate::id::{ConversationId, DeviceId, UserId};
 
 /// Conversations that are listed, at the most.
 pub(super) const CONVERSATIONS_MAX: usize = 1_000;
@@ -21,6 +22,8 @@ pub(super) const CONVERSATIONS_MAX: usize = 1_000;
 pub(super) const MESSAGES_MAX: usize = 2_000;
 /// The same of one that is not on the screen.
 pub(super) const MESSAGES_AWAY_MAX: usize = 50;
+/// Requests to join that are known, at the most.
+const JOINS_MAX: usize = 1_000;
 /// Users that are known to be there, at the most.
 pub(super) const PRESENT_MAX: usize = 500;
 /// Unconfirmed messages of one conversation that are shown, at the most.
@@ -98,10 +101,16 @@ pub(super) struct Model {
     /// Who of those that are watched is there.
     pub(super) present: HashSet<UserId>,
     pub(super) conversations: HashMap<ConversationId, Conversation>,
+    /// Who asks to join a group, with what text.
+    pub(super) joins: BTreeMap<(ConversationId, UserId), String>,
+    /// The devices that were listed last.
+    pub(super) devices: Vec<DeviceId>,
     /// The list's order.
     pub(super) order: Vec<ConversationId>,
     pub(super) selected: Option<ConversationId>,
     pub(super) composer: Composer,
+    /// A password is asked for.
+    pub(super) prompt: Option<Prompt>,
     pub(super) composing: Option<Composing>,
     pub(super) completion: Option<Completion>,
     /// The message that is selected.
@@ -114,6 +123,8 @@ pub(super) struct Model {
     pub(super) wanted: Option<u64>,
     pub(super) notice: Option<(String, u64)>,
     pub(super) link: Link,
+    /// Contacts are known, and changes of them are told.
+    pub(super) has_contacts: bool,
     pub(super) stats: Stats,
     pub(super) now_ms: u64,
     /// What the last frame looked like.
@@ -127,9 +138,12 @@ impl Model {
             people: People::new(me, my_name),
             present: HashSet::new(),
             conversations: HashMap::new(),
+            joins: BTreeMap::new(),
+            devices: Vec::new(),
             order: Vec::new(),
             selected: None,
             composer: Composer::default(),
+            prompt: None,
             composing: None,
             completion: None,
             picked: None,
@@ -139,6 +153,7 @@ impl Model {
             wanted: None,
             notice: None,
             link: Link::Connecting,
+            has_contacts: false,
             stats: Stats::default(),
             now_ms,
             drawn: super::view::Drawn::default(),
@@ -160,6 +175,18 @@ impl Model {
                 id
             }
         }
+    }
+
+    /// Somebody asks to join a group.
+    pub(super) fn join_asked(&mut self, conversation: ConversationId, user: UserId, text: &str) {
+        if self.joins.len() < JOINS_MAX {
+            self.joins.insert((conversation, user), super::clean::line(text));
+        }
+    }
+
+    /// How many ask for something: to be friends, to join a group.
+    pub(super) fn asking(&self) -> usize {
+        self.people.asking() + self.joins.len()
     }
 
     pub(super) fn on_screen(&self) -> Option<&Conversation> {
@@ -188,12 +215,20 @@ impl Model {
         Some(known)
     }
 
-    /// Brings the list into its order: what happened last comes first.
+    /// Brings the list into its order: what is pinned, then what happened last comes first; what
+    /// is archived comes last.
     pub(super) fn sort(&mut self) {
         let conversations = &self.conversations;
         self.order.sort_by_key(|id| {
-            let last = conversations.get(id).map_or(0, |known| known.last_activity_ms);
-            (std::cmp::Reverse(last), *id.as_bytes())
+            let known = conversations.get(id);
+            let settings = known.map(|known| known.settings).unwrap_or_default();
+            let last = known.map_or(0, |known| known.last_activity_ms);
+            (
+                settings.archived,
+                std::cmp::Reverse(settings.pinned_ms),
+                std::cmp::Reverse(last),
+                *id.as_bytes(),
+            )
         });
     }
 }

@@ -4,10 +4,12 @@ use std::collections::HashMap;
 
 use super::clean;
 use crate::id::UserId;
-use crate::request::UserFound;
+use crate::request::{Contact, Friendship, UserFound};
 
 /// Names that are remembered, at the most; then all are asked for anew.
 const NAMES_MAX: usize = 10_000;
+/// Relations that are known, at the most (the protocol allows no more).
+const RELATIONS_MAX: usize = 10_000;
 
 #[derive(Debug, Clone, Default)]
 struct Person {
@@ -17,16 +19,32 @@ struct Person {
     nickname: String,
 }
 
+/// What somebody is to the user.
+#[derive(Debug, Clone)]
+pub(super) struct Relation {
+    pub(super) friendship: Friendship,
+    pub(super) follows: bool,
+    pub(super) is_followed: bool,
+    pub(super) blocks: bool,
+    pub(super) remark: String,
+    /// What came with the open request.
+    pub(super) text: String,
+}
+
 #[derive(Debug)]
 pub(super) struct People {
     me: UserId,
     persons: HashMap<UserId, Person>,
+    relations: HashMap<UserId, Relation>,
+    /// How many of them ask to be friends.
+    asking: usize,
 }
 
 impl People {
     pub(super) fn new(me: UserId, my_name: &str) -> Self {
         let person = Person { unique: clean::line(my_name), nickname: String::new() };
-        Self { me, persons: HashMap::from([(me, person)]) }
+        let persons = HashMap::from([(me, person)]);
+        Self { me, persons, relations: HashMap::new(), asking: 0 }
     }
 
     pub(super) fn learn(&mut self, found: &UserFound) {
@@ -38,12 +56,61 @@ impl People {
         self.persons.insert(found.user, Person { unique, nickname });
     }
 
+    /// The user himself is shown by another name.
+    pub(super) fn rename_me(&mut self, nickname: &str) {
+        self.persons.entry(self.me).or_default().nickname = clean::line(nickname);
+    }
+
+    /// What somebody is to the user now.
+    pub(super) fn relate(&mut self, contact: &Contact) {
+        let user = contact.user.user;
+        self.learn(&contact.user);
+        let is_asking = |one: &Relation| usize::from(one.friendship == Friendship::Invited);
+        self.asking -= self.relations.remove(&user).as_ref().map_or(0, is_asking);
+        if contact.is_gone() || self.relations.len() >= RELATIONS_MAX {
+            return;
+        }
+        let relation = Relation {
+            friendship: contact.friendship,
+            follows: contact.follows,
+            is_followed: contact.is_followed,
+            blocks: contact.blocks,
+            remark: clean::line(&contact.remark),
+            text: clean::line(&contact.text),
+        };
+        self.asking += is_asking(&relation);
+        self.relations.insert(user, relation);
+    }
+
+    pub(super) fn forget_relations(&mut self) {
+        self.relations.clear();
+        self.asking = 0;
+    }
+
+    pub(super) fn relation(&self, user: UserId) -> Option<&Relation> {
+        self.relations.get(&user)
+    }
+
+    pub(super) fn relations(&self) -> impl Iterator<Item = (UserId, &Relation)> {
+        self.relations.iter().map(|(user, relation)| (*user, relation))
+    }
+
+    /// How many ask to be friends.
+    pub(super) fn asking(&self) -> usize {
+        self.asking
+    }
+
     pub(super) fn is_known(&self, user: UserId) -> bool {
         self.persons.contains_key(&user)
     }
 
-    /// The name to be shown; the start of the id as long as none is known.
+    /// The name to be shown: the user's own for him, else his; the start of the id as long as none
+    /// is known.
     pub(super) fn name(&self, user: UserId) -> String {
+        let remark = self.relations.get(&user).map(|relation| relation.remark.trim());
+        if let Some(remark) = remark.filter(|remark| !remark.is_empty()) {
+            return remark.to_owned();
+        }
         match self.persons.get(&user) {
             Some(person) if person.nickname.trim().is_empty() => person.unique.clone(),
             Some(person) => person.nickname.clone(),

@@ -1,5 +1,7 @@
 //! A page of lines that covers the messages until it is closed.
 
+use super::effect::Ask;
+
 /// Lines of one page, at the most.
 const LINES_MAX: usize = 1_000;
 
@@ -9,6 +11,8 @@ pub(super) struct Sheet {
     pub(super) title: String,
     pub(super) lines: Vec<String>,
     pub(super) scroll: u16,
+    /// Where the next page comes from.
+    pub(super) more: Option<Ask>,
 }
 
 impl Sheet {
@@ -18,6 +22,6 @@ impl Sheet {
         if lines.is_empty() {
             lines.push("nobody, nothing".to_owned());
         }
-        Self { title: title.into(), lines, scroll: 0 }
+        Self { title: title.into(), lines, scroll: 0, more: None }
     }
 }

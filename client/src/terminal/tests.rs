@@ -1,18 +1,20 @@
 //! The model as it is typed and spoken to, and what the screen looks like then.
-#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod bytes;
 mod frames;
 mod groups;
 mod messages;
+mod people;
 mod updates;
 
 use crossterm::event::{Event as TerminalEvent, KeyCode, KeyEvent, KeyModifiers};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 
+use super::effect::{Answer, Ask, Effect, Input, Purpose, Saying};
 use super::model::Model;
-use super::update::{Ask, Effect, Input, Saying, update};
+use super::update::update;
 use super::view;
 use crate::entry::{Entry, EntryState};
 use crate::event::{ConversationRef, Event};

@@ -1,159 +1,29 @@
 //! How the model changes, and what is to be done then. Pure.
 
+mod answered;
 mod entries;
 mod heard;
 mod keys;
 mod message;
 mod mouse;
+mod orders;
 mod picking;
 mod search;
 
-use super::command::{self, Line, Verb};
-use super::model::{
-    Conversation, Last, MESSAGES_AWAY_MAX, MESSAGES_MAX, Model, Overlay, Pending, Search,
-};
+use bytes::Bytes;
+
+use super::action::looks_after;
+use super::command::{self, Line};
+pub(super) use super::effect::{Ask, Effect, Input, Saying};
+use super::model::{Conversation, Last, MESSAGES_AWAY_MAX, MESSAGES_MAX, Model, Overlay, Pending};
 use super::sheet::Sheet;
 use super::view::Drawn;
-use crate::client::Stats;
-use crate::draft::Draft;
-use crate::event::{ConversationRef, Event};
-use crate::id::{ConversationId, MessageId, UserId};
-use crate::request::{Group, Page, Summaries, UserFound};
+use crate::event::ConversationRef;
+use crate::id::{ConversationId, MessageId};
+use crate::request::Role;
 
 /// Entries of one page of history.
 pub(super) const PAGE_ENTRIES: u32 = 100;
-
-/// What is looked up by name, and for what.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Purpose {
-    Open { text: String },
-    Block(bool),
-}
-
-/// What is sent: a message, or a change of one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Saying {
-    Text { text: String, reply_to: Option<u64>, mentions: Vec<UserId> },
-    Edit { target: u64, revision: u32, text: String },
-    Recall { target: u64 },
-    React { target: u64, emoji: String, is_given: bool },
-}
-
-impl Saying {
-    pub(super) fn text(text: impl Into<String>) -> Self {
-        Self::Text { text: text.into(), reply_to: None, mentions: Vec::new() }
-    }
-
-    pub(super) fn draft(&self) -> Draft {
-        match self {
-            Self::Text { text, reply_to, mentions } => {
-                let draft = Draft::text(text.clone());
-                let draft = mentions.iter().fold(draft, |draft, user| draft.mention(*user));
-                reply_to.map_or(draft.clone(), |seq| draft.reply_to(seq))
-            }
-            Self::Edit { target, revision, text } => {
-                Draft::edit(*target, *revision, text.clone().into_bytes())
-            }
-            Self::Recall { target } => Draft::recall(*target),
-            Self::React { target, emoji, is_given: true } => Draft::react(*target, emoji.clone()),
-            Self::React { target, emoji, .. } => Draft::unreact(*target, emoji.clone()),
-        }
-    }
-
-    /// What was typed for it.
-    pub(super) fn typed(&self) -> Option<&str> {
-        match self {
-            Self::Text { text, .. } | Self::Edit { text, .. } => Some(text),
-            _ => None,
-        }
-    }
-}
-
-/// What the service is asked, beside what is looked up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Ask {
-    /// Removes an entry from the user's own view.
-    Hide { conversation: ConversationId, seq: u64 },
-    /// Who has read a message.
-    ReadBy { conversation: ConversationId, seq: u64 },
-}
-
-/// What the shell is to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Effect {
-    Quit,
-    DrawAnew,
-    Attach(ConversationRef),
-    List,
-    /// A page of history that ends at `to`; 0: at the newest.
-    History {
-        conversation: ConversationId,
-        to: u64,
-    },
-    Read {
-        conversation: ConversationId,
-        seq: u64,
-    },
-    Send {
-        to: ConversationRef,
-        what: Saying,
-    },
-    Ask(Ask),
-    Names(Vec<UserId>),
-    /// What a group is now.
-    Group(ConversationId),
-    Find {
-        name: String,
-        purpose: Purpose,
-    },
-    Block {
-        user: UserId,
-        name: String,
-        blocks: bool,
-    },
-}
-
-/// What came.
-#[derive(Debug)]
-pub(super) enum Input {
-    Terminal(crossterm::event::Event),
-    Client(Event),
-    Stats(Stats),
-    /// A message went into the outbox.
-    Queued {
-        to: ConversationRef,
-        id: MessageId,
-        what: Saying,
-    },
-    Readers(Vec<UserId>),
-    Hidden {
-        conversation: ConversationId,
-        seq: u64,
-    },
-    Listed(Summaries),
-    Page {
-        conversation: ConversationId,
-        page: Page,
-    },
-    NoPage {
-        conversation: ConversationId,
-        why: String,
-    },
-    Names(Vec<UserFound>),
-    Group {
-        conversation: ConversationId,
-        group: Option<Group>,
-    },
-    Found {
-        name: String,
-        purpose: Purpose,
-        found: Option<UserFound>,
-    },
-    /// Something was done, or was not.
-    Said(String),
-    Drawn(Drawn),
-    Clock(u64),
-}
 
 pub(super) fn update(model: &mut Model, input: Input) -> Vec<Effect> {
     match input {
@@ -164,11 +34,7 @@ pub(super) fn update(model: &mut Model, input: Input) -> Vec<Effect> {
             Vec::new()
         }
         Input::Queued { to, id, what } => queued(model, to, id, what),
-        Input::Hidden { conversation, seq } => {
-            heard::hidden(model, conversation, &[seq]);
-            Vec::new()
-        }
-        Input::Readers(readers) => self::readers(model, &readers),
+        Input::Answered(answer) => answered::answered(model, answer),
         Input::Listed(list) => entries::listed(model, list),
         Input::Page { conversation, page } => entries::page(model, conversation, page),
         Input::NoPage { conversation, why } => {
@@ -183,7 +49,7 @@ pub(super) fn update(model: &mut Model, input: Input) -> Vec<Effect> {
             Vec::new()
         }
         Input::Group { conversation, group } => entries::group(model, conversation, group.as_ref()),
-        Input::Found { name, purpose, found } => found_by_name(model, &name, purpose, found),
+        Input::Found { names, purpose, found } => orders::found(model, &names, purpose, &found),
         Input::Said(notice) => {
             model.say(notice);
             Vec::new()
@@ -251,6 +117,21 @@ pub(super) fn select(model: &mut Model, id: ConversationId) -> Vec<Effect> {
         conversation.is_loading = true;
         effects.push(Effect::History { conversation: id, to: 0 });
     }
+    effects.extend(introduce(conversation));
+    effects
+}
+
+/// Asks for the names of a group's members, and for who wants to join, once.
+fn introduce(known: &mut Conversation) -> Vec<Effect> {
+    let is_member = known.group.as_ref().is_some_and(|group| group.role != Role::Outside);
+    if !is_member || std::mem::replace(&mut known.is_introduced, true) {
+        return Vec::new();
+    }
+    let (conversation, page) = (known.to.id, Bytes::new());
+    let mut effects = vec![Effect::Ask(Ask::Members { conversation, page, is_shown: false })];
+    if looks_after(known) {
+        effects.push(Effect::Ask(Ask::JoinRequests(conversation)));
+    }
     effects
 }
 
@@ -287,73 +168,13 @@ fn submit(model: &mut Model) -> Vec<Effect> {
     model.composer.take();
     let done = line.and_then(|line| match line {
         Line::Message(text) => message::say(model, text),
-        Line::Command { verb, name, text } => carry_out(model, verb, name, text),
+        Line::Command { verb, names, text } => orders::carry_out(model, verb, names, text),
     });
     done.unwrap_or_else(|why| {
         model.composer = before;
         model.say(why);
         Vec::new()
     })
-}
-
-fn carry_out(
-    model: &mut Model,
-    verb: Verb,
-    name: String,
-    text: String,
-) -> Result<Vec<Effect>, String> {
-    Ok(match verb {
-        Verb::Direct => vec![Effect::Find { name, purpose: Purpose::Open { text } }],
-        Verb::Block => vec![Effect::Find { name, purpose: Purpose::Block(true) }],
-        Verb::Unblock => vec![Effect::Find { name, purpose: Purpose::Block(false) }],
-        Verb::Act(action) => message::act(model, action, &text)?,
-        Verb::Find => {
-            model.search = Some(Search { text, ..Search::default() });
-            search::look(model, None);
-            Vec::new()
-        }
-        Verb::Help => {
-            model.overlay = Some(Overlay::Help { scroll: 0 });
-            Vec::new()
-        }
-        Verb::Quit => vec![Effect::Quit],
-    })
-}
-
-fn found_by_name(
-    model: &mut Model,
-    name: &str,
-    purpose: Purpose,
-    found: Option<UserFound>,
-) -> Vec<Effect> {
-    let Some(found) = found else {
-        model.say(format!("there is no user {name}"));
-        return Vec::new();
-    };
-    let user = found.user;
-    heard::learn(model, &[found]);
-    match purpose {
-        Purpose::Block(blocks) => {
-            vec![Effect::Block { user, name: model.name(user), blocks }]
-        }
-        Purpose::Open { .. } if user == model.me => {
-            model.say("that is yourself");
-            Vec::new()
-        }
-        Purpose::Open { text } => {
-            let to =
-                ConversationRef { id: ConversationId::of_pair(model.me, user), peer: Some(user) };
-            if model.conversation(to).is_none() {
-                model.say("too many conversations are listed");
-                return Vec::new();
-            }
-            let mut effects = select(model, to.id);
-            if !text.is_empty() {
-                effects.push(Effect::Send { to, what: Saying::text(text) });
-            }
-            effects
-        }
-    }
 }
 
 fn queued(model: &mut Model, to: ConversationRef, id: MessageId, what: Saying) -> Vec<Effect> {
@@ -380,14 +201,6 @@ fn queued(model: &mut Model, to: ConversationRef, id: MessageId, what: Saying) -
 fn change_queued(known: &mut Conversation, id: MessageId, what: &'static str) -> Vec<Effect> {
     known.change(id, what);
     Vec::new()
-}
-
-/// Who has read a message.
-fn readers(model: &mut Model, readers: &[UserId]) -> Vec<Effect> {
-    let others = readers.iter().filter(|user| **user != model.me);
-    let lines = others.map(|user| model.people.full_name(*user)).collect();
-    model.overlay = Some(Overlay::Sheet(Sheet::new("Read by", lines)));
-    heard::ask_for_names(model, readers)
 }
 
 /// What was on the screen is read; at the top, older messages are wanted.

@@ -41,6 +41,8 @@ pub(super) struct Drawn {
     pub(super) rows: usize,
     /// Where the conversations of the list are.
     pub(super) list: Vec<(Rect, ConversationId)>,
+    /// Where it says that somebody asks for something.
+    pub(super) requests: Option<Rect>,
     /// Where messages are, row by row.
     pub(super) messages: Vec<(Rect, u64)>,
     /// Where the lines of the menu are.

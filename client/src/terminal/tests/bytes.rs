@@ -9,7 +9,10 @@ use ratatui::backend::CrosstermBackend;
 use ratatui::layout::Rect;
 use ratatui::{TerminalOptions, Viewport};
 
+use super::people::{contact, own};
 use super::*;
+use crate::logged::OwnChange;
+use crate::request::{Contact, Device, Friendship};
 
 #[derive(Clone, Default)]
 struct Written(Arc<Mutex<Vec<u8>>>);
@@ -139,7 +142,7 @@ proptest! {
 
     #[test]
     fn names_of_groups_and_what_happens_in_them_write_no_sequences(
-        title in hostile(), nickname in hostile(), text in hostile(),
+        title in hostile(), nickname in hostile(), nick_remark in hostile(), text in hostile(),
         columns in 40_u16..100, rows in 8_u16..30,
     ) {
         let mut screen = Screen::with_group(columns, rows);
@@ -153,8 +156,39 @@ proptest! {
         screen.hear(Event::Entry(last));
         screen.hear(Event::Entry(in_group(7, CAROL, &text)));
         screen.hear(Event::Typing { conversation: GROUP, user: CAROL, typing: true });
-        if rows % 2 == 0 {
-            screen.take(Input::Readers(vec![BOB, CAROL]));
+        let asking = Contact {
+            text: text.clone(),
+            remark: nick_remark.clone(),
+            ..contact(BOB, "bob", Friendship::Invited)
+        };
+        screen.hear(own(OwnChange::Contact(asking)));
+        screen.hear(own(OwnChange::JoinAsked {
+            conversation: GROUP,
+            user: UserFound { nickname: nick_remark.clone(), ..user_found(UserId([9; 16]), "dave") },
+            text: text.clone(),
+            closed: false,
+        }));
+        match rows % 5 {
+            0 => screen.type_line("/contacts"),
+            1 => screen.take(Input::Answered(Answer::Devices(vec![Device {
+                device: crate::id::DeviceId([1; 16]),
+                label: text,
+                created_ms: NOW_MS,
+                seen_ms: NOW_MS,
+                own: false,
+            }]))),
+            2 => {
+                screen.key(KeyCode::Esc);
+                screen.key(KeyCode::Enter);
+            }
+            3 => screen.hear(own(OwnChange::DeviceAdded {
+                device: crate::id::DeviceId([1; 16]),
+                label: text,
+            })),
+            _ => {}
+        }
+        if rows % 7 == 0 {
+            screen.take(Input::Answered(Answer::Readers(vec![BOB, CAROL])));
         }
         harmless(&written(&mut screen))?;
     }

@@ -64,14 +64,8 @@ fn what_is_recalled_or_hidden_is_quoted_as_such() {
     let frame = screen.draw();
     assert!(frame.contains("«carol: (recalled)»"), "{frame}");
     assert!(!frame.contains("where do we meet?"), "{frame}");
-    screen.hear(Event::Own(crate::logged::OwnEvent {
-        log: ConversationId::of_user(ME),
-        cursor: crate::Cursor::of(&in_group(1, ME, "")),
-        id: message(1),
-        sender: ME,
-        time_ms: NOW_MS,
-        change: crate::logged::OwnChange::EntriesHidden { conversation: GROUP, seqs: vec![3] },
-    }));
+    let change = crate::logged::OwnChange::EntriesHidden { conversation: GROUP, seqs: vec![3] };
+    screen.hear(people::own(change));
     let frame = screen.draw();
     assert!(frame.contains("«carol: (recalled)»"), "{frame}");
     assert!(!frame.contains("carol: (recalled)\n"), "{frame}");

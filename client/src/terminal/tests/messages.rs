@@ -48,7 +48,7 @@ fn commands_are_about_the_newest_message_that_fits() {
     let conversation = pair(BOB).id;
     screen.type_line("/delete");
     assert_eq!(screen.effects(), [Effect::Ask(Ask::Hide { conversation, seq: 4 })]);
-    screen.take(Input::Hidden { conversation, seq: 4 });
+    screen.take(Input::Answered(Answer::Hidden { conversation, seq: 4 }));
     assert!(!screen.draw().contains("│09:54"));
     screen.type_line("/react two words");
     assert!(screen.draw().contains("/react EMOJI"));
@@ -199,7 +199,7 @@ fn who_has_read_a_message_is_listed() {
     let mut screen = drawn(Screen::with_group(80, 20));
     screen.type_line("/read-by");
     assert_eq!(screen.effects(), [Effect::Ask(Ask::ReadBy { conversation: GROUP, seq: 5 })]);
-    screen.take(Input::Readers(vec![ME, BOB, CAROL]));
+    screen.take(Input::Answered(Answer::Readers(vec![ME, BOB, CAROL])));
     let frame = screen.draw();
     assert!(frame.contains("Read by") && frame.contains("carol"), "{frame}");
     screen.key(KeyCode::Esc);

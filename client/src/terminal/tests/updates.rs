@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::event::{Acked, Receipt, Refused};
+use crate::request::ContactCommand;
 use petrel_proto::code::Code;
 
 #[test]
@@ -157,9 +158,10 @@ fn commands_ask_and_wrong_ones_say_what_is_wrong() {
     let mut screen = Screen::with_two(80, 20);
     screen.effects();
     screen.type_line("/block bob");
-    let purpose = super::super::update::Purpose::Block(true);
-    assert_eq!(screen.effects(), [Effect::Find { name: "bob".into(), purpose: purpose.clone() }]);
-    screen.take(Input::Found { name: "nobody".into(), purpose, found: None });
+    let purpose = Purpose::Contact(ContactCommand::Block(true));
+    let names = vec!["bob".to_owned()];
+    assert_eq!(screen.effects(), [Effect::Find { names, purpose: purpose.clone() }]);
+    screen.take(Input::Found { names: vec!["nobody".into()], purpose, found: Vec::new() });
     assert!(screen.draw().contains("there is no user nobody"));
     screen.effects();
     screen.type_line("/nonsense");

@@ -1,6 +1,6 @@
 //! Entries, pages and lists that the client brings.
 
-use super::{Effect, heard, select};
+use super::{Effect, heard, introduce, select};
 use crate::entry::{Entry, Preview, kind};
 use crate::event::{Acked, ConversationRef, GapReason};
 use crate::id::{ConversationId, UserId};
@@ -196,10 +196,10 @@ pub(super) fn listed(model: &mut Model, list: Summaries) -> Vec<Effect> {
         }
     }
     model.sort();
-    if model.selected.is_none()
-        && let Some(first) = model.order.first().copied()
-    {
-        effects.extend(select(model, first));
+    match model.order.first().copied() {
+        Some(first) if model.selected.is_none() => effects.extend(select(model, first)),
+        // It may be known to be a group only now.
+        _ => effects.extend(model.on_screen_mut().map(introduce).unwrap_or_default()),
     }
     effects.extend(heard::ask_for_names(model, &unknown));
     effects
@@ -223,6 +223,7 @@ fn summarize(known: &mut Conversation, line: Summary, me: UserId) {
             known.last = last;
         }
     }
+    known.settings = line.settings;
     if let Some(group) = line.group {
         known.group = Some(GroupState::of(&group));
     }

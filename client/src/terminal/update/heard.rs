@@ -1,10 +1,10 @@
 //! What the client says.
 
-use super::{Effect, entries};
+use super::{Ask, Effect, entries};
 use crate::event::{ConversationRef, Event, OfflineReason, Receipt, Refused};
 use crate::id::{ConversationId, UserId};
 use crate::logged::{OwnChange, OwnEvent};
-use crate::request::UserFound;
+use crate::request::{Contact, Friendship, UserFound};
 use crate::terminal::clean;
 use crate::terminal::model::{Link, Model, PRESENT_MAX, TYPING_MAX, refusal};
 
@@ -16,7 +16,11 @@ pub(super) fn event(model: &mut Model, event: Event) -> Vec<Effect> {
                 conversation.is_loading = false;
                 conversation.is_group_asked = false;
             }
-            return vec![Effect::List];
+            let mut effects = vec![Effect::List];
+            if !model.has_contacts {
+                effects.push(Effect::Ask(Ask::Contacts));
+            }
+            return effects;
         }
         Event::Offline { why, retry_in } => offline(model, &why, retry_in),
         Event::Entry(entry) => return entries::entry(model, &entry),
@@ -61,7 +65,7 @@ pub(super) fn event(model: &mut Model, event: Event) -> Vec<Effect> {
             return ask_for_names(model, &[user]);
         }
         Event::Own(own) => return self::own(model, &own),
-        Event::OwnMissed => return vec![Effect::List],
+        Event::OwnMissed => return vec![Effect::List, Effect::Ask(Ask::Contacts)],
         Event::Presence { user, online, .. } => {
             model.present.remove(&user);
             if online && model.present.len() < PRESENT_MAX {
@@ -113,11 +117,56 @@ fn reset(model: &mut Model, conversation: ConversationId, to: u64) {
 /// Something that is the user's own has changed, on this or another device.
 fn own(model: &mut Model, own: &OwnEvent) -> Vec<Effect> {
     match &own.change {
-        OwnChange::EntriesHidden { conversation, seqs } => {
-            hidden(model, *conversation, seqs);
-            Vec::new()
+        OwnChange::EntriesHidden { conversation, seqs } => hidden(model, *conversation, seqs),
+        OwnChange::Contact(contact) => self::contact(model, contact),
+        OwnChange::Account { nickname, .. } => model.people.rename_me(nickname),
+        OwnChange::ConversationSet { conversation, settings } => {
+            if let Some(known) = model.conversations.get_mut(conversation) {
+                known.settings = *settings;
+                model.sort();
+            }
         }
-        _ => vec![Effect::List],
+        OwnChange::JoinAsked { conversation, user, text, closed } => {
+            model.people.learn(user);
+            if *closed {
+                model.joins.remove(&(*conversation, user.user));
+            } else if user.user != model.me {
+                model.join_asked(*conversation, user.user, text);
+                let (who, of) = (model.people.full_name(user.user), &model.conversations);
+                let group = of.get(conversation).map(|known| model.title(known));
+                let group = group.unwrap_or_else(|| "a group of yours".to_owned());
+                model.say(format!("{who} asks to join {group}; /contacts shows it"));
+            }
+        }
+        OwnChange::DeviceAdded { label, .. } => {
+            let label = clean::line(label);
+            model.say(format!("a device was signed in as you: {label}; /devices lists them"));
+        }
+        OwnChange::DevicesRevoked(_)
+        | OwnChange::SettingSet(_)
+        | OwnChange::SettingRemoved(_)
+        | OwnChange::Unknown { .. } => {}
+    }
+    Vec::new()
+}
+
+/// Says what is new in a relation if the other one has done it.
+fn contact(model: &mut Model, contact: &Contact) {
+    let user = contact.user.user;
+    let before = model.people.relation(user).map(|relation| relation.friendship);
+    model.people.relate(contact);
+    let (who, name) = (model.people.full_name(user), clean::line(&contact.user.name));
+    match (before, contact.friendship) {
+        (Some(Friendship::Invited), Friendship::Invited) => {}
+        (_, Friendship::Invited) => {
+            let colon = if contact.text.is_empty() { "" } else { ": " };
+            let text = clean::line(&contact.text);
+            model.say(format!("{who} asks to be friends{colon}{text}; /accept {name}"));
+        }
+        (Some(Friendship::Asked), Friendship::Friends) => {
+            model.say(format!("{who} and you are friends now"));
+        }
+        _ => {}
     }
 }
 

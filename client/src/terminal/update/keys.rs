@@ -5,13 +5,18 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use super::{Effect, picking, scroll, search, step, submit};
 use crate::terminal::command;
 use crate::terminal::model::{Completion, Composing, Model, Overlay, Search};
+use crate::terminal::prompt::Entered;
 
 /// Further than anything is scrolled.
 const TO_THE_TOP: usize = usize::MAX / 2;
 
 pub(super) fn insert(model: &mut Model, text: &str) {
     model.completion = None;
-    if let Some(search) = &mut model.search {
+    if let Some(prompt) = &mut model.prompt {
+        if !prompt.insert(text) {
+            model.say("a password has at most 256 bytes");
+        }
+    } else if let Some(search) = &mut model.search {
         search.text.push_str(&crate::terminal::clean::line(text));
         search::look(model, None);
     } else if !model.composer.insert(text) {
@@ -33,6 +38,9 @@ pub(super) fn key(model: &mut Model, key: KeyEvent) -> Vec<Effect> {
         KeyCode::PageUp => return scroll(model, page(model), true),
         KeyCode::PageDown => return scroll(model, page(model), false),
         _ => {}
+    }
+    if model.prompt.is_some() {
+        return prompt(model, key.code, control);
     }
     match model.overlay {
         Some(Overlay::Menu(_)) => return picking::menu_key(model, key.code),
@@ -73,7 +81,37 @@ fn page(model: &Model) -> usize {
     model.drawn.rows.saturating_sub(1).max(1)
 }
 
+/// Keys while a password is asked for: nothing of it goes anywhere else.
+fn prompt(model: &mut Model, code: KeyCode, control: bool) -> Vec<Effect> {
+    let Some(mut prompt) = model.prompt.take() else {
+        return Vec::new();
+    };
+    match code {
+        KeyCode::Esc => return Vec::new(),
+        KeyCode::Enter => match prompt.enter() {
+            Entered::Next(next) => model.prompt = Some(next),
+            Entered::Done(ask) => return vec![Effect::Ask(ask)],
+            Entered::Wrong(why) => model.say(format!("{why}; /password begins anew")),
+        },
+        code => {
+            match code {
+                KeyCode::Char('u') if control => prompt.clear(),
+                KeyCode::Backspace => prompt.backspace(),
+                KeyCode::Char(c) if !control => {
+                    prompt.insert(c.encode_utf8(&mut [0; 4]));
+                }
+                _ => {}
+            }
+            model.prompt = Some(prompt);
+        }
+    }
+    Vec::new()
+}
+
 fn overlay(model: &mut Model, code: KeyCode) -> Vec<Effect> {
+    if let (KeyCode::Char('n'), Some(Overlay::Sheet(sheet))) = (code, &mut model.overlay) {
+        return sheet.more.take().map(Effect::Ask).into_iter().collect();
+    }
     match code {
         KeyCode::Up => scroll(model, 1, true),
         KeyCode::Down => scroll(model, 1, false),

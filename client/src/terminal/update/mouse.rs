@@ -3,7 +3,7 @@
 use crossterm::event::{MouseButton, MouseEvent, MouseEventKind};
 use ratatui::layout::Position;
 
-use super::{Effect, picking, scroll, select};
+use super::{Effect, answered, picking, scroll, select};
 use crate::terminal::model::{Model, Overlay};
 
 /// Rows that one turn of the wheel scrolls.
@@ -23,6 +23,10 @@ fn click(model: &mut Model, at: Position) -> Vec<Effect> {
     }
     if let Some((_, id)) = drawn.list.iter().find(|(area, _)| area.contains(at)).copied() {
         return select(model, id);
+    }
+    if drawn.requests.is_some_and(|area| area.contains(at)) {
+        answered::show_contacts(model);
+        return Vec::new();
     }
     let hit = drawn.messages.iter().find(|(area, _)| area.contains(at)).map(|(_, seq)| *seq);
     if hit.is_some() {

@@ -14,6 +14,7 @@ use crate::terminal::wrap::cut;
 const ROWS: u16 = 2;
 
 pub(super) fn draw(model: &Model, frame: &mut Frame<'_>, area: Rect, drawn: &mut Drawn) {
+    let area = requests(model, frame, area, drawn);
     let visible = usize::from(area.height / ROWS).max(1);
     let at = model.order.iter().position(|id| Some(*id) == model.selected).unwrap_or(0);
     let first = (at + 1).saturating_sub(visible);
@@ -36,11 +37,14 @@ pub(super) fn draw(model: &Model, frame: &mut Frame<'_>, area: Rect, drawn: &mut
         let dot = conversation.to.peer.filter(|peer| model.present.contains(peer));
         let title = model.title(conversation);
         let title = if dot.is_some() { format!("● {title}") } else { title };
+        let title = format!("{}{title}", marks(conversation, model.now_ms));
         let title = cut(&title, width.saturating_sub(badge.len()));
         let space = width.saturating_sub(title.width() + badge.len());
         let style = if Some(*id) == model.selected {
             Style::new().add_modifier(Modifier::REVERSED)
-        } else if conversation.unread > 0 {
+        } else if conversation.settings.archived {
+            dim()
+        } else if conversation.unread > 0 && !is_silenced(conversation, model.now_ms) {
             bold()
         } else {
             Style::new()
@@ -59,6 +63,33 @@ pub(super) fn draw(model: &Model, frame: &mut Frame<'_>, area: Rect, drawn: &mut
     if model.order.is_empty() {
         frame.buffer_mut().set_stringn(area.x, area.y, "nobody yet: /dm NAME", width, dim());
     }
+}
+
+/// A line about who asks for something, if anybody does. What is left is for the list.
+fn requests(model: &Model, frame: &mut Frame<'_>, area: Rect, drawn: &mut Drawn) -> Rect {
+    let asking = model.asking();
+    if asking == 0 || area.height <= ROWS {
+        return area;
+    }
+    let line = Rect { height: 1, ..area };
+    let text = format!("! {asking} ask: /contacts");
+    let style = bold().fg(Color::Yellow);
+    let width = usize::from(area.width);
+    frame.buffer_mut().set_stringn(area.x, area.y, cut(&text, width), width, style);
+    drawn.requests = Some(line);
+    Rect { y: area.y + 1, height: area.height - 1, ..area }
+}
+
+fn is_silenced(known: &Conversation, now_ms: u64) -> bool {
+    known.settings.silenced_until_ms > now_ms
+}
+
+/// What the user has set for it: `^` pinned, `~` silenced.
+fn marks(known: &Conversation, now_ms: u64) -> String {
+    let pinned = if known.settings.pinned_ms > 0 { "^" } else { "" };
+    let silenced = if is_silenced(known, now_ms) { "~" } else { "" };
+    let marks = format!("{pinned}{silenced}");
+    if marks.is_empty() { marks } else { format!("{marks} ") }
 }
 
 /// What was said or happened last; in a group, also by whom.

@@ -18,7 +18,8 @@ pub(super) fn draw(sheet: &Sheet, frame: &mut Frame<'_>, area: Rect) {
     for line in &sheet.lines {
         lines.extend(wrap(line, width).into_iter().map(Line::raw));
     }
-    lines.push(dimmed("Esc closes this; Up and Down scroll"));
+    let more = if sheet.more.is_some() { "; n: the next page" } else { "" };
+    lines.push(dimmed(format!("Esc closes this; Up and Down scroll{more}")));
     let last = u16::try_from(lines.len()).unwrap_or(u16::MAX).saturating_sub(area.height);
     frame.render_widget(Paragraph::new(lines).scroll((sheet.scroll.min(last), 0)), area);
 }

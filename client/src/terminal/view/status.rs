@@ -9,6 +9,7 @@ use unicode_width::UnicodeWidthStr as _;
 use super::{bold, dim};
 use crate::request::Role;
 use crate::terminal::model::{Composing, Conversation, Link, Model};
+use crate::terminal::prompt::Prompt;
 use crate::terminal::wrap::cut;
 
 /// Columns of a name in the prompt, at the most.
@@ -38,15 +39,17 @@ fn prompt(model: &Model) -> String {
 
 /// Breaks what is typed anywhere, so that each place of the cursor is a place on the screen.
 pub(super) fn typed(model: &Model, width: usize) -> Typed {
-    let (prompt, text, before) = match &model.search {
-        Some(search) => {
+    let dots = model.prompt.as_ref().map(Prompt::dots).unwrap_or_default();
+    let (prompt, text, before) = match (&model.prompt, &model.search) {
+        (Some(prompt), _) => (prompt.question().to_owned(), dots.as_str(), dots.len()),
+        (None, Some(search)) => {
             let found = match (search.text.is_empty(), search.matches) {
                 (true, _) => String::new(),
                 (false, found) => format!(" ({found} found)"),
             };
             (format!("search{found}: "), search.text.as_str(), search.text.len())
         }
-        None => (prompt(model), model.composer.text(), model.composer.before().len()),
+        (None, None) => (prompt(model), model.composer.text(), model.composer.before().len()),
     };
     let (width, indent) = (width.max(8), prompt.width().min(width.saturating_sub(4)));
     let mut lines = vec![cut(&prompt, indent)];
@@ -116,6 +119,9 @@ pub(super) fn header(model: &Model, frame: &mut Frame<'_>, area: Rect, is_alone:
         let unread: u64 = away.map(|known| known.unread).sum();
         if unread > 0 {
             title = format!("({unread} elsewhere) {title}");
+        }
+        if model.asking() > 0 {
+            title = format!("(! {}) {title}", model.asking());
         }
     }
     if let Some(user) = model.on_screen().and_then(|known| known.typing.first()) {
