@@ -361,17 +361,28 @@ impl<O> Conversation<O> {
     }
 
     /// Raises a member's receipt. Gives back the new one if that moved it;
-    /// cursors never go back and never pass the head.
+    /// cursors never go back and never pass the head. With more members than
+    /// [`limits::RECEIPT_MEMBERS_MAX`] only what was read counts.
     pub fn raise_receipt(&mut self, user: UserId, receipt: Receipt) -> Option<Receipt> {
         let (head, _) = self.head();
         let read = receipt.read.min(head);
-        let delivered = receipt.delivered.min(head).max(read);
+        let delivered = if self.shares_receipts() { receipt.delivered.min(head) } else { read };
+        let delivered = delivered.max(read);
         self.merge_receipt(user, Receipt { delivered, read })
     }
 
     /// The members' receipts.
     pub fn receipts(&self) -> &[(UserId, Receipt)] {
         &self.receipts
+    }
+
+    /// The receipts that a member is told of: all, or only his own where there are too many members.
+    pub fn receipts_for(&self, user: UserId) -> &[(UserId, Receipt)] {
+        if self.shares_receipts() {
+            return &self.receipts;
+        }
+        let own = self.receipts.iter().position(|(u, _)| *u == user);
+        own.and_then(|at| self.receipts.get(at..=at)).unwrap_or(&[])
     }
 
     fn merge_receipt(&mut self, user: UserId, new: Receipt) -> Option<Receipt> {

@@ -166,7 +166,11 @@ pub(crate) async fn attach(
         after: resumed.after,
         head: resumed.end.map_or(head, |(seq, _)| seq),
         count: resumed.end.map_or(count, |(_, count)| count),
-        receipts: if resumed.end.is_some() { &[] } else { conversation.receipts() },
+        receipts: if resumed.end.is_some() {
+            &[]
+        } else {
+            conversation.receipts_for(session.user())
+        },
     }));
     first.extend(resumed.gaps);
     let live = next >= conversation.next() && conversation.is_member(session.user());

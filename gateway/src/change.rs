@@ -193,14 +193,14 @@ fn entry_of(entry: &ChangeEntry, placed: Placed) -> Entry {
 
 impl Gateway {
     /// Hands out the first entry of a new log, or tells its readers that there is something.
-    async fn announce(&self, entry: Entry) {
+    async fn announce(self: &Arc<Self>, entry: Entry) {
         // Whoever does not hear of it now finds it in the list.
         let Ok(Some(cell)) = self.conversation(entry.conversation).await else { return };
-        cell.with(|conversation| self.hand_out_first(conversation, entry));
+        cell.with(|conversation| self.hand_out_first(&cell, conversation, entry));
     }
 
     /// Reads what is in the log behind what was handed out here, after an answer that got lost.
-    async fn read_on(&self, cell: &Cell) {
+    async fn read_on(self: &Arc<Self>, cell: &Arc<Cell>) {
         if !self.reload(cell).await {
             return;
         }

@@ -14,6 +14,7 @@ use rustc_hash::FxHashMap;
 
 use crate::clock;
 use crate::fanout::Origin;
+use crate::fanout::large::LargeQueue;
 
 const SHARDS: usize = 64;
 
@@ -25,6 +26,7 @@ pub(crate) struct Cell {
     state: Mutex<Option<Conversation<Origin>>>,
     loading: tokio::sync::Mutex<()>,
     share: Share,
+    large: LargeQueue,
     used_s: AtomicU32,
     doubted_s: AtomicU32,
 }
@@ -38,6 +40,11 @@ impl Cell {
     /// Its share of the channel to storage.
     pub(crate) fn share(&self) -> &Share {
         &self.share
+    }
+
+    /// What waits to be handed out to many handles.
+    pub(crate) fn large(&self) -> &LargeQueue {
+        &self.large
     }
 
     /// Judges a message by what is known here.
@@ -100,6 +107,7 @@ impl ConversationTable {
                     state: Mutex::new(None),
                     loading: tokio::sync::Mutex::new(()),
                     share: make_share(),
+                    large: LargeQueue::default(),
                     used_s: AtomicU32::new(0),
                     doubted_s: AtomicU32::new(0),
                 })

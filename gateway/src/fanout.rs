@@ -1,6 +1,8 @@
 //! After the commit: entries to the members' sessions here, answers to the
 //! senders. Each entry is encoded once; its bytes are shared.
 
+pub(crate) mod large;
+
 use std::cell::LazyCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -159,7 +161,7 @@ impl Gateway {
                 origin.session.queue().put_beside(cell.id(), origin.generation, ack);
             }
         }
-        self.hand_out(conversation, offered.ready);
+        self.hand_out(&cell, conversation, offered.ready);
         drop(locked);
         if offered.repair {
             self.spawn_repair(cell);
@@ -174,7 +176,15 @@ impl Gateway {
     }
 
     /// Gives entries whose turn has come to the members' sessions, in order. The conversation is locked.
-    fn hand_out(&self, conversation: &Conversation<Origin>, ready: Vec<Ready<Origin>>) {
+    fn hand_out(
+        self: &Arc<Self>,
+        cell: &Arc<Cell>,
+        conversation: &Conversation<Origin>,
+        ready: Vec<Ready<Origin>>,
+    ) {
+        if !ready.is_empty() && self.is_large(cell, conversation) {
+            return self.queue_up(cell, ready);
+        }
         let now_s = clock::coarse_s();
         for Ready { entry, origins, .. } in ready {
             let seq = entry.placed.seq;
@@ -222,7 +232,7 @@ impl Gateway {
         let mut locked = cell.lock();
         let Some(conversation) = locked.as_mut() else { return };
         let offered = conversation.offer_event(entry, event);
-        self.hand_out(conversation, offered.ready);
+        self.hand_out(cell, conversation, offered.ready);
         drop(locked);
         if offered.repair {
             self.spawn_repair(Arc::clone(cell));
@@ -231,10 +241,15 @@ impl Gateway {
 
     /// Hands out the first entry of a log that was not in memory when it was written; if there is
     /// more by now, its readers are told to look.
-    pub(crate) fn hand_out_first(&self, conversation: &Conversation<Origin>, entry: Entry) {
+    pub(crate) fn hand_out_first(
+        self: &Arc<Self>,
+        cell: &Arc<Cell>,
+        conversation: &Conversation<Origin>,
+        entry: Entry,
+    ) {
         if conversation.next() == entry.placed.seq.next() {
             let ready = Ready { entry, event: None, origins: Vec::new() };
-            return self.hand_out(conversation, vec![ready]);
+            return self.hand_out(cell, conversation, vec![ready]);
         }
         for user in conversation.readers(entry.placed.seq) {
             self.sessions.for_each(user, |session| self.send_hint(session, conversation));
@@ -242,11 +257,11 @@ impl Gateway {
     }
 
     /// Hands out entries that were read from the store.
-    pub(crate) fn offer_read(&self, cell: &Cell, entries: Vec<Entry>) {
+    pub(crate) fn offer_read(self: &Arc<Self>, cell: &Arc<Cell>, entries: Vec<Entry>) {
         cell.with(|conversation| {
             for entry in entries {
                 let offered = conversation.offer(entry, Vec::new());
-                self.hand_out(conversation, offered.ready);
+                self.hand_out(cell, conversation, offered.ready);
             }
         });
     }
@@ -261,12 +276,15 @@ impl Gateway {
         let frame = translate::preview(append);
         let (now_s, next) = (clock::coarse_s(), conversation.next());
         let own = conversation.origins(append.sender, append.id);
+        // A stream that is opened now would begin behind the entries that wait.
+        let opens = !cell.large().is_busy();
         for user in conversation.members() {
             self.sessions.for_each(user, |session| {
                 let is_origin = own.iter().any(|o| Arc::ptr_eq(&o.session, session));
                 if session.wants_previews() && !is_origin {
                     let attach = |after| self.attach_frame(conversation, session, after);
-                    session.queue().put_ephemeral(cell.id(), &frame, now_s, Some((next, attach)));
+                    let opening = opens.then_some((next, attach));
+                    session.queue().put_ephemeral(cell.id(), &frame, now_s, opening);
                 }
             });
         }
@@ -287,7 +305,7 @@ impl Gateway {
             after,
             head,
             count,
-            receipts: conversation.receipts(),
+            receipts: conversation.receipts_for(session.user()),
         })
     }
 
@@ -353,7 +371,7 @@ impl Gateway {
                 let progress = gateway.repair_round(&cell).await;
                 let again = cell.with(|conversation| {
                     let (ready, again) = conversation.repaired();
-                    gateway.hand_out(conversation, ready);
+                    gateway.hand_out(&cell, conversation, ready);
                     again
                 });
                 if again != Some(true) {
@@ -366,7 +384,7 @@ impl Gateway {
         });
     }
 
-    async fn repair_round(&self, cell: &Arc<Cell>) -> bool {
+    async fn repair_round(self: &Arc<Self>, cell: &Arc<Cell>) -> bool {
         if !self.reload(cell).await {
             return false;
         }

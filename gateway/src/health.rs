@@ -80,6 +80,8 @@ impl Health {
             .set(as_gauge(gateway.config.gateway.connections_max.to_usize()));
         gauge!("petrel_gateway_conversations").set(as_gauge(gateway.conversations.len()));
         gauge!("petrel_gateway_passwords_waiting").set(as_gauge(gateway.passwords.waiting()));
+        gauge!("petrel_gateway_fanout_waiting_entries_max")
+            .set(as_gauge(crate::fanout::large::WAITING_ENTRIES_MAX));
         gauge!("petrel_gateway_receipts_waiting").set(as_gauge(gateway.receipts.waiting()));
         gauge!("petrel_gateway_send_queue_bytes").set(as_gauge(queued));
         gauge!("petrel_gateway_send_queue_bytes_max")

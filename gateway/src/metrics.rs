@@ -35,6 +35,10 @@ pub(crate) struct Metrics {
     pub resets: Counter,
     /// Streams whose session's queue had no room.
     pub fallen_behind: Counter,
+    /// Entries that wait to be handed out to many handles.
+    pub fanout_waiting: Gauge,
+    /// Entries that found no room there.
+    pub fanout_overflows: Counter,
     /// Slots that were filled from the store.
     pub catch_ups: Counter,
     /// Holes in the order of a conversation that were read from the store.
@@ -82,6 +86,8 @@ pub(crate) fn get() -> &'static Metrics {
         resumes: counter!("petrel_gateway_resumes_total"),
         resets: counter!("petrel_gateway_resets_total"),
         fallen_behind: counter!("petrel_gateway_send_queue_overflows_total"),
+        fanout_waiting: gauge!("petrel_gateway_fanout_waiting_entries"),
+        fanout_overflows: counter!("petrel_gateway_fanout_overflows_total"),
         catch_ups: counter!("petrel_gateway_catch_ups_total"),
         repairs: counter!("petrel_gateway_repairs_total"),
         joined: counter!("petrel_gateway_sends_joined_total"),
@@ -256,6 +262,10 @@ fn describe() {
             "petrel_gateway_send_queue_overflows_total",
             "Times that a stream fell behind because its session's queue was full.",
         ),
+        (
+            "petrel_gateway_fanout_overflows_total",
+            "Entries that found their large conversation's queue full; its streams read the store.",
+        ),
         ("petrel_gateway_receipts_overflows_total", "Receipts that found the waiting table full."),
         ("petrel_gateway_receipts_lost_total", "Receipts that the store did not take."),
         ("petrel_gateway_refusals_total", "Refusals sent, by code."),
@@ -301,6 +311,14 @@ fn describe() {
         ("petrel_gateway_conversations", "Conversations in memory."),
         ("petrel_gateway_passwords_waiting", "Passwords waiting for a thread or being hashed."),
         ("petrel_gateway_passwords_waiting_max", "Passwords that may wait for a thread."),
+        (
+            "petrel_gateway_fanout_waiting_entries",
+            "Entries waiting in the queues of large conversations.",
+        ),
+        (
+            "petrel_gateway_fanout_waiting_entries_max",
+            "Entries that one large conversation's queue takes, at the most.",
+        ),
         ("petrel_gateway_receipts_waiting", "Receipts waiting to be passed on."),
         ("petrel_gateway_send_queue_bytes", "Bytes waiting in all sessions' queues."),
         (

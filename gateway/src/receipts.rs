@@ -1,6 +1,7 @@
 //! Receipts are cumulative cursors: raised in memory, written to the store in
 //! batches and passed on to the other members, once in an interval.
 
+use std::cell::LazyCell;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -17,6 +18,7 @@ const WAITING_MAX: usize = 65_536;
 /// Receipts that one statement writes, at the most.
 const WRITTEN_AT_ONCE: usize = 1_000;
 
+type Moved = Vec<(UserId, Receipt)>;
 type Waiting = FxHashMap<(ConversationId, UserId), (Receipt, Arc<Cell>)>;
 
 /// Receipts that moved and are not passed on yet.
@@ -74,29 +76,15 @@ async fn flush(gateway: &Gateway) {
     if waiting.is_empty() {
         return;
     }
-    let now_s = clock::coarse_s();
     let mut rows = Vec::with_capacity(waiting.len());
+    let mut by_conversation: FxHashMap<ConversationId, (Arc<Cell>, Moved)> = FxHashMap::default();
     for ((conversation, user), (receipt, cell)) in waiting {
         rows.push((conversation, user, receipt));
-        let (others, peer) = cell
-            .with(|c| {
-                (c.members().filter(|m| *m != user).collect::<Vec<_>>(), c.peer_of(user).is_some())
-            })
-            .unwrap_or_default();
-        let member = if peer {
-            translate::peer_receipt(receipt)
-        } else {
-            translate::member_receipt(user, receipt)
-        };
-        let frame = translate::receipts(vec![member]);
-        for other in others {
-            gateway.sessions.for_each(other, |session| {
-                if session.wants_receipts() {
-                    let no_stream = None::<(_, fn(_) -> _)>;
-                    session.queue().put_ephemeral(conversation, &frame, now_s, no_stream);
-                }
-            });
-        }
+        let (_, moved) = by_conversation.entry(conversation).or_insert((cell, Vec::new()));
+        moved.push((user, receipt));
+    }
+    for (cell, moved) in by_conversation.into_values() {
+        pass_on(gateway, &cell, &moved);
     }
     for part in rows.chunks(WRITTEN_AT_ONCE) {
         if let Err(error) = gateway.store.raise_receipts(part).await {
@@ -104,5 +92,43 @@ async fn flush(gateway: &Gateway) {
             tracing::warn!(%error, receipts = part.len(), "receipts cannot be written");
             metrics::get().receipts_lost.increment(part.len() as u64);
         }
+    }
+}
+
+/// Tells the members of one conversation of each other's receipts, in one frame for each, if there
+/// are few enough of them.
+fn pass_on(gateway: &Gateway, cell: &Cell, moved: &Moved) {
+    let told = cell.with(|c| {
+        let members: Vec<_> = if c.shares_receipts() { c.members().collect() } else { Vec::new() };
+        let is_pair = moved.first().is_some_and(|(user, _)| c.peer_of(*user).is_some());
+        (members, is_pair)
+    });
+    let Some((members, is_pair)) = told else { return };
+    let now_s = clock::coarse_s();
+    let frame_for = |reader: Option<UserId>| {
+        let others = moved.iter().filter(|(user, _)| Some(*user) != reader);
+        let others = others.map(|(user, receipt)| {
+            if is_pair {
+                translate::peer_receipt(*receipt)
+            } else {
+                translate::member_receipt(*user, *receipt)
+            }
+        });
+        translate::receipts(others.collect())
+    };
+    // Who has moved none himself shares the frame with all others like him.
+    let shared = LazyCell::new(|| frame_for(None));
+    for member in members {
+        let frame = match moved.iter().any(|(user, _)| *user == member) {
+            true if moved.len() == 1 => continue,
+            true => frame_for(Some(member)),
+            false => shared.clone(),
+        };
+        gateway.sessions.for_each(member, |session| {
+            if session.wants_receipts() {
+                let no_stream = None::<(_, fn(_) -> _)>;
+                session.queue().put_ephemeral(cell.id(), &frame, now_s, no_stream);
+            }
+        });
     }
 }

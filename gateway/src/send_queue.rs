@@ -7,6 +7,7 @@
 //! from the store, from the seq where it stopped (`attach.rs`). The fan-out never
 //! waits, and nobody but the slow reader notices.
 
+mod run;
 mod state;
 
 use std::time::Instant;
@@ -20,6 +21,7 @@ use quinn::SendStream;
 use tokio::sync::Notify;
 
 use crate::metrics;
+pub(crate) use run::Run;
 use state::{FRAME_OVERHEAD, Mode, State};
 
 /// The queue of one session.
@@ -131,9 +133,10 @@ impl SendQueue {
         };
         slot.used_s = now_s;
         let own = ack.filter(|(generation, _)| *generation == slot.generation);
-        if slot.mode == Mode::Live && slot.next == seq {
+        if slot.mode == Mode::Live && slot.next <= seq {
             let frame = own.as_ref().map_or(push, |(_, ack)| ack);
-            let fits = used + frame.len() + FRAME_OVERHEAD <= self.bytes_max
+            let fits = slot.next == seq
+                && used + frame.len() + FRAME_OVERHEAD <= self.bytes_max
                 && slot.bytes + frame.len() + FRAME_OVERHEAD <= self.bytes_max / 2;
             if fits && !suspended {
                 slot.next = seq.next();

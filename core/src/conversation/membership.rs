@@ -5,6 +5,7 @@ use crate::change::Role;
 use crate::error::Rejection;
 use crate::event::Event;
 use crate::id::{Seq, UserId};
+use crate::limits;
 use crate::store::{ConversationKind, Member};
 
 /// What a user may see at some place of a log.
@@ -22,6 +23,17 @@ impl<O> Conversation<O> {
     /// The present members.
     pub fn members(&self) -> impl Iterator<Item = UserId> + '_ {
         self.members.iter().filter(|m| m.until.is_none()).map(|m| m.user)
+    }
+
+    /// The members and those who were; some of them more than once.
+    pub fn known(&self) -> impl Iterator<Item = UserId> + '_ {
+        self.members.iter().map(|m| m.user)
+    }
+
+    /// Whether members are told of each other's receipts: there are few enough of them.
+    pub fn shares_receipts(&self) -> bool {
+        let max = limits::RECEIPT_MEMBERS_MAX;
+        self.members.len() <= max || self.members().nth(max).is_none()
     }
 
     /// The users who may see the entry at `seq`, those among them who are members no longer.
