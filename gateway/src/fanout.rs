@@ -183,7 +183,7 @@ impl Gateway {
         ready: Vec<Ready<Origin>>,
     ) {
         if !ready.is_empty() && self.is_large(cell, conversation) {
-            return self.queue_up(cell, ready);
+            return self.queue_up(cell, conversation, ready);
         }
         let now_s = clock::coarse_s();
         for Ready { entry, origins, .. } in ready {

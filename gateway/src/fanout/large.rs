@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use petrel_core::conversation::{Conversation, Ready};
+use petrel_core::conversation::{Conversation, Ready, View};
 use petrel_core::entry::EntryKind;
 use petrel_core::id::Seq;
 use petrel_core::store::ConversationKind;
+use tokio::sync::Notify;
 
 use super::Origin;
 use crate::conversation_table::Cell;
@@ -33,8 +34,8 @@ const RUN_ENTRIES_MAX: usize = 128;
 const RUN_BYTES_MAX: usize = 16 * 1024;
 /// Users between two chances for other tasks.
 const SLICE_USERS: usize = 64;
-/// Entries that follow others are held so long, so that several share a packet. Below the 20 ms
-/// that are allowed by what a timer is late.
+/// Entries that follow others are held so long, so that several share a packet, unless there are
+/// enough for a run. Below the 20 ms that are allowed by what a timer is late.
 const HOLD: Duration = Duration::from_millis(18);
 
 /// The queue of one conversation. Its lock comes last of all; nothing is locked under it.
@@ -52,6 +53,8 @@ struct Busy {
     current: Vec<Waiting>,
     /// Everything behind what waits, up to here, found no room.
     skipped: Option<Seq>,
+    /// Ends the holding.
+    enough: Arc<Notify>,
 }
 
 #[derive(Clone, Debug)]
@@ -82,6 +85,7 @@ impl LargeQueue {
         let mut locked = self.busy.lock();
         let starts = locked.is_none();
         let busy = locked.get_or_insert_default();
+        let is_urgent = new.is_event;
         let has_room = busy.waiting.is_empty()
             || (busy.waiting.len() < WAITING_ENTRIES_MAX
                 && busy.bytes + new.push.len() <= WAITING_BYTES_MAX);
@@ -92,6 +96,9 @@ impl LargeQueue {
         } else {
             busy.skipped = Some(new.seq);
             metrics::get().fanout_overflows.increment(1);
+        }
+        if is_urgent || busy.waiting.len() >= RUN_ENTRIES_MAX || busy.bytes >= RUN_BYTES_MAX {
+            busy.enough.notify_one();
         }
         starts
     }
@@ -124,6 +131,11 @@ impl LargeQueue {
         Some(Work::Run(Run::new(seq, &pushes), is_event))
     }
 
+    /// What ends the holding early; `None` if nothing is held.
+    fn enough(&self) -> Option<Arc<Notify>> {
+        self.busy.lock().as_ref().map(|busy| Arc::clone(&busy.enough))
+    }
+
     /// Ends the draining if nothing has come. `false` if something has.
     fn rest(&self) -> bool {
         let mut locked = self.busy.lock();
@@ -153,8 +165,7 @@ impl LargeQueue {
         let busy = locked.as_ref()?;
         let all = busy.current.iter().chain(&busy.waiting);
         let wanted = all.filter(|w| from <= w.seq && w.seq < before);
-        // With an event, what the sender may see of these may end or begin.
-        let wanted: Vec<_> = wanted.filter(|w| !w.is_event).map(|w| w.push.clone()).collect();
+        let wanted: Vec<_> = wanted.map(|w| w.push.clone()).collect();
         (wanted.len() == missing).then_some(wanted)
     }
 }
@@ -187,13 +198,24 @@ impl Gateway {
 
     /// Puts entries whose turn has come into the conversation's queue; the senders are answered
     /// here and now. The conversation is locked.
-    pub(super) fn queue_up(self: &Arc<Self>, cell: &Arc<Cell>, ready: Vec<Ready<Origin>>) {
+    pub(super) fn queue_up(
+        self: &Arc<Self>,
+        cell: &Arc<Cell>,
+        conversation: &Conversation<Origin>,
+        ready: Vec<Ready<Origin>>,
+    ) {
         let queue = cell.large();
         for Ready { entry, origins, .. } in ready {
             let seq = entry.placed.seq;
             for origin in &origins {
                 let ack = (origin.generation, origin.ack(&entry));
-                let earlier = |from| queue.between(from, seq);
+                let earlier = |from| {
+                    // Who was out meanwhile reads what is his from the store.
+                    let view = conversation.view(entry.sender, from);
+                    let is_all_shown =
+                        matches!(view, Ok(View::Shown(until)) if until.is_none_or(|u| u >= seq));
+                    is_all_shown.then(|| queue.between(from, seq)).flatten()
+                };
                 origin.session.queue().answer(cell.id(), ack, seq, earlier);
             }
             let is_event = entry.kind == EntryKind::Group.number();
@@ -282,7 +304,10 @@ async fn drain(gateway: Arc<Gateway>, cell: Arc<Cell>) {
             Some(Work::Run(run, is_event)) => gateway.hand_out_run(cell, &run, is_event).await,
             Some(Work::Skipped(to)) => gateway.hand_out_skipped(cell, to).await,
             None => {
-                tokio::time::sleep(HOLD).await;
+                if let Some(enough) = cell.large().enough() {
+                    // Either is a reason to go on.
+                    tokio::time::timeout(HOLD, enough.notified()).await.ok();
+                }
                 if cell.large().rest() {
                     return;
                 }
@@ -343,11 +368,13 @@ mod tests {
     #[test]
     fn a_sender_gets_what_waits_before_his_own_or_nothing() {
         let queue = LargeQueue::default();
-        (1..=6).for_each(|seq| drop(put(&queue, seq, 1, seq == 5)));
+        for seq in 1..=6 {
+            put(&queue, seq, 1, seq == 5);
+        }
         assert_eq!(taken(&queue), Some((1, 4)));
         assert_eq!(queue.between(Seq(3), Seq(5)).unwrap().len(), 2, "of what is under way too");
         assert_eq!(queue.between(Seq(7), Seq(7)).unwrap().len(), 0);
-        assert!(queue.between(Seq(3), Seq(7)).is_none(), "not across an event");
+        assert_eq!(queue.between(Seq(3), Seq(7)).unwrap().len(), 4, "events too");
         assert_eq!(taken(&queue), Some((5, 1)));
         assert!(queue.between(Seq(4), Seq(5)).is_none(), "handed out already");
     }

@@ -136,6 +136,9 @@ impl SendQueue {
         earlier: impl FnOnce(Seq) -> Option<Vec<Bytes>>,
     ) {
         let mut state = self.state.lock();
+        if state.ended.is_some() {
+            return;
+        }
         let (used, suspended) = (state.bytes, state.suspended);
         let Some(slot) = state.slots.get_mut(&id).filter(|s| s.generation == generation) else {
             return;

@@ -179,3 +179,74 @@ fn an_idle_conversation_is_finished_and_forgotten_unless_something_comes() {
     assert!(finish(1) && !finish(2));
     assert_eq!(queue.position(conversation(1), frames(&taken, 1).0), None);
 }
+
+fn run(first: u64, entries: usize) -> Run {
+    Run::new(Seq(first), &vec![PUSH; entries])
+}
+
+#[test]
+fn of_a_run_a_slot_gets_what_it_does_not_have_in_one_piece() {
+    let queue = SendQueue::new(MAX, 8);
+    let id = conversation(1);
+    assert!(!queue.deliver_run(id, &run(1, 2), 0), "no slot");
+    deliver(&queue, 1, 1, None);
+    assert!(queue.deliver_run(id, &run(1, 4), 0));
+    assert!(queue.deliver_run(id, &run(2, 3), 0), "it has all of these");
+    let (generation, written) = frames(&take(&queue), 1);
+    assert_eq!(written.iter().map(Bytes::len).collect::<Vec<_>>(), [50, 200, 600]);
+    assert_eq!(queue.position(id, generation), Some(Seq(5)));
+    let seqs: Vec<_> = run(5, 3).pushes().map(|(seq, push)| (seq.0, push.len())).collect();
+    assert_eq!(seqs, [(5, 200), (6, 200), (7, 200)]);
+}
+
+#[test]
+fn a_slot_that_lacks_entries_before_a_run_or_has_no_room_for_it_reads_the_store() {
+    for (first, entries) in [(3, 1), (2, 12)] {
+        let queue = SendQueue::new(MAX, 8);
+        deliver(&queue, 1, 1, None);
+        let (generation, written) = frames(&take(&queue), 1);
+        let id = conversation(1);
+        queue.written(id, generation, written.len(), bytes_of(&written));
+        assert!(queue.deliver_run(id, &run(first, entries), 0));
+        assert!(frames(&take(&queue), 1).1.is_empty());
+        assert!(queue.written(id, generation, 0, 0), "from {first}: it has to catch up");
+        assert_eq!(queue.position(id, generation), Some(Seq(2)));
+    }
+}
+
+#[test]
+fn what_is_skipped_is_read_from_the_store_by_those_who_lack_it() {
+    let queue = SendQueue::new(MAX, 8);
+    let id = conversation(1);
+    assert!(!queue.skip(id, Seq(3)), "no slot");
+    deliver(&queue, 1, 3, None);
+    let (generation, written) = frames(&take(&queue), 1);
+    queue.written(id, generation, written.len(), bytes_of(&written));
+    assert!(queue.skip(id, Seq(3)));
+    assert!(!queue.written(id, generation, 0, 0), "it has that");
+    assert!(queue.skip(id, Seq(4)));
+    assert!(queue.written(id, generation, 0, 0));
+    assert_eq!(queue.position(id, generation), Some(Seq(4)));
+}
+
+#[test]
+fn a_sender_in_a_large_group_gets_what_was_before_his_own_and_then_the_ack() {
+    let queue = SendQueue::new(MAX, 8);
+    let id = conversation(1);
+    deliver(&queue, 1, 1, None);
+    let (generation, _) = frames(&take(&queue), 1);
+    let ack = Bytes::from_static(b"ack");
+    let earlier = |from: Seq| {
+        assert_eq!(from, Seq(2));
+        Some(vec![PUSH, PUSH])
+    };
+    queue.answer(id, (generation, ack.clone()), Seq(4), earlier);
+    assert_eq!(frames(&take(&queue), 1).1, [PUSH, PUSH, ack.clone()]);
+    assert!(queue.deliver_run(id, &run(2, 3), 0));
+    assert!(queue.bytes() > 0 && take(&queue).slots.is_empty(), "the run has nothing new for him");
+    queue.answer(id, (generation, ack.clone()), Seq(7), |_| None);
+    assert_eq!(frames(&take(&queue), 1).1, [ack.clone()], "the Ack waits for nothing");
+    assert_eq!(queue.position(id, generation), Some(Seq(5)), "the rest is read from the store");
+    queue.answer(id, (generation + 1, ack), Seq(8), |_| None);
+    assert!(take(&queue).slots.is_empty(), "another stream's");
+}

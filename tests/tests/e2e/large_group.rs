@@ -4,16 +4,18 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, bail};
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use petrel_proto::code::Code;
 use petrel_proto::wire::{change_group::What as Change, frame::What};
-use petrel_tests::cluster::Stage;
+use petrel_tests::cluster::{Gateway, Stage};
 use petrel_tests::on_both_stores;
-use petrel_tests::raw::{self, Raw, RawOptions, RawStream};
+use petrel_tests::raw::{self, RawOptions, RawStream};
 
 use crate::somebody::{Somebody, ends_after, from_nothing, named, users};
 
 on_both_stores!(
     everybody_in_a_group_of_forty_sees_each_entry_once_in_order,
+    two_hundred_members_get_what_several_say_and_acks_wait_for_none_of_them,
     who_is_put_out_of_a_large_group_sees_the_last_entry_that_is_his,
 );
 
@@ -22,12 +24,17 @@ const MESSAGES_EACH: u64 = 150;
 /// The first entry says that the group was made.
 const LAST: u64 = 1 + 2 * MESSAGES_EACH;
 
-async fn people(gateway: &petrel_tests::cluster::Gateway, count: usize) -> Result<Vec<Somebody>> {
-    let mut people = Vec::with_capacity(count);
-    for n in 0..count {
-        people.push(Somebody::new(gateway, &format!("person{n}")).await?);
-    }
-    Ok(people)
+async fn people(gateway: &Gateway, count: usize) -> Result<Vec<Somebody>> {
+    let come =
+        (0..count).map(|n| async move { Somebody::new(gateway, &format!("person{n}")).await });
+    stream::iter(come).buffered(16).try_collect().await
+}
+
+/// A member who reads nothing for now; his windows are small.
+async fn slow(gateway: &Gateway) -> Result<Somebody> {
+    let identity = gateway.dialer()?.register("slow", "test").await?;
+    let tiny = RawOptions { stream_window: 4_096, window: 16_384, ..RawOptions::default() };
+    Somebody::signed_in_with(gateway, identity, &tiny).await
 }
 
 /// Reads entries from `next` on until `last`: each once, in order, as a Push or as the own Ack.
@@ -76,10 +83,7 @@ async fn everybody_in_a_group_of_forty_sees_each_entry_once_in_order(stage: Stag
     let group = all[0].create(named("many"), &all[1..]).await?;
 
     // One who reads nothing until the others have everything.
-    let slow = gateway.dialer()?.register("slow", "test").await?;
-    let tiny = RawOptions { stream_window: 4_096, window: 16_384, ..RawOptions::default() };
-    let (raw, control) = Raw::sign_in_with(&gateway, &slow, &tiny).await?;
-    let slow = Somebody { identity: slow, raw, control };
+    let slow = slow(&gateway).await?;
     all[0].change(&group, Change::Add(users(&[&slow]))).await?.unwrap();
     let (mut of_slow, _) = slow.raw.attach(from_nothing(&group)).await?;
 
@@ -107,6 +111,54 @@ async fn everybody_in_a_group_of_forty_sees_each_entry_once_in_order(stage: Stag
     assert_eq!((frame.seq, gap.from, gap.to), (0, 1, 1), "what was before him");
     reads_on(&mut of_slow, 2, LAST + 1).await?;
     assert_eq!(gateway.metric("petrel_gateway_fanout_waiting_entries", "").await?, 0.0);
+    Ok(())
+}
+
+async fn two_hundred_members_get_what_several_say_and_acks_wait_for_none_of_them(
+    stage: Stage,
+) -> Result<()> {
+    const SENDERS: usize = 4;
+    const EACH: u64 = 50;
+    let gateway = stage.gateway(&["gateway.send_queue=64KiB"]).await?;
+    let members = people(&gateway, 200).await?;
+    let all: Vec<_> = members.iter().collect();
+    let slow = slow(&gateway).await?;
+    let group = all[0].create(named("crowd"), &all[1..100]).await?;
+    let rest = [&all[100..], &[&slow]].concat();
+    for part in rest.chunks(100) {
+        all[0].change(&group, Change::Add(users(part))).await?.unwrap();
+    }
+    // The entries that say how the group came about.
+    let made = 1 + rest.chunks(100).count() as u64;
+    let last = made + SENDERS as u64 * EACH;
+
+    let mut senders = Vec::new();
+    for sender in &all[..SENDERS] {
+        let mut stream = sender.open(&group).await?;
+        reads_on(&mut stream, 1, made).await?;
+        senders.push(stream);
+    }
+    let text = "y".repeat(200);
+    for number in 1..=EACH {
+        for stream in &mut senders {
+            let id = raw::message_id(raw::now_ms());
+            stream.write(raw::send(number, id, text.as_bytes())).await?;
+        }
+    }
+    // Nobody else has read anything yet.
+    for stream in &mut senders {
+        has_all(stream, made + 1, last).await?;
+    }
+    for (n, member) in all.iter().enumerate().skip(SENDERS) {
+        // The stream that the server has opened with the first entry that is the member's.
+        let mut stream = member.raw.accept().await?;
+        let first = if n < 100 { 1 } else { 2 };
+        reads_on(&mut stream, first, last).await.with_context(|| format!("member {n}"))?;
+    }
+    let mut of_slow = slow.raw.accept().await?;
+    reads_on(&mut of_slow, made, last).await?;
+    let delivered = gateway.metric("petrel_gateway_deliveries_total", "").await?;
+    assert!(delivered >= (200 * (last - made)) as f64, "{delivered}");
     Ok(())
 }
 

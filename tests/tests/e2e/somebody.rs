@@ -6,7 +6,7 @@ use petrel_client::{Identity, UserId};
 use petrel_proto::code::Code;
 use petrel_proto::wire::{self, Frame, change_contact, change_group, event, frame::What};
 use petrel_tests::cluster::Gateway;
-use petrel_tests::raw::{self, Raw, RawStream};
+use petrel_tests::raw::{self, Raw, RawOptions, RawStream};
 use prost::Message as _;
 
 /// What became of a request: its first answer, or the code of its refusal.
@@ -26,7 +26,15 @@ impl Somebody {
     }
 
     pub async fn signed_in(gateway: &Gateway, identity: Identity) -> Result<Self> {
-        let (raw, control) = Raw::sign_in(gateway, &identity).await?;
+        Self::signed_in_with(gateway, identity, &RawOptions::default()).await
+    }
+
+    pub async fn signed_in_with(
+        gateway: &Gateway,
+        identity: Identity,
+        options: &RawOptions,
+    ) -> Result<Self> {
+        let (raw, control) = Raw::sign_in_with(gateway, &identity, options).await?;
         Ok(Self { identity, raw, _control: control })
     }
 
