@@ -40,7 +40,7 @@ const OWN_OPTIONS: [&str; 4] = ["--json", "--html", "--goal", "--rounds"];
 pub fn run(options: &Options, progress: &Progress) -> anyhow::Result<Report> {
     let mut report = Report::new(options.scenario.name());
     report.environment = environment::stamp(options, None);
-    report.connections = options.users;
+    report.connections = options.users();
     let directory = tempfile::tempdir()?;
     let mut ratio = Ratio::default();
     let (mut gateway, mut relay, mut postgres) = (Vec::new(), Vec::new(), Vec::new());

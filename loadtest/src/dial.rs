@@ -18,7 +18,7 @@ use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Connection, Endpoint, RecvStream, SendStream, TransportConfig, VarInt};
 
 /// Bytes of a frame, at the most.
-const FRAME_BYTES_MAX: usize = 67_584;
+pub const FRAME_BYTES_MAX: usize = 67_584;
 /// Bytes of a decoded body, at the most.
 const BODY_BYTES_MAX: usize = 65_536;
 /// Bytes of each socket's buffers; the kernel may grant less.
@@ -66,14 +66,19 @@ pub fn resolve(server: &str) -> anyhow::Result<SocketAddr> {
 /// When a socket cannot be opened.
 pub fn endpoints(target: &Target, connections: usize) -> anyhow::Result<Vec<Endpoint>> {
     let per_socket = if target.apart { 1 } else { CONNECTIONS_PER_SOCKET };
-    let local: IpAddr = match target.address.ip() {
-        IpAddr::V4(address) if address.is_loopback() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    (0..connections.div_ceil(per_socket).max(1))
-        .map(|_| endpoint(None, (local, 0).into()))
-        .collect()
+    (0..connections.div_ceil(per_socket).max(1)).map(|_| endpoint(None, target.local())).collect()
+}
+
+impl Target {
+    /// Where a client's socket is bound.
+    pub fn local(&self) -> SocketAddr {
+        let local: IpAddr = match self.address.ip() {
+            IpAddr::V4(address) if address.is_loopback() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        (local, 0).into()
+    }
 }
 
 const CONNECTIONS_PER_SOCKET: usize = 4_000;
@@ -91,14 +96,24 @@ pub fn endpoint(
         socket2::Type::DGRAM,
         Some(socket2::Protocol::UDP),
     )?;
+    socket.bind(&address.into())?;
+    let socket = with_buffers(socket.into())?;
+    let runtime = Arc::new(quinn::TokioRuntime);
+    let config = petrel_client::endpoint_config();
+    Ok(Endpoint::new(config, server, socket, runtime)?)
+}
+
+/// A socket with large buffers, for a runtime.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn with_buffers(socket: std::net::UdpSocket) -> std::io::Result<std::net::UdpSocket> {
+    let socket = socket2::Socket::from(socket);
     // The kernel's own bound holds; what it grants is enough for the paced load.
     socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES)?;
     socket.set_send_buffer_size(SOCKET_BUFFER_BYTES)?;
-    socket.bind(&address.into())?;
     socket.set_nonblocking(true)?;
-    let runtime = Arc::new(quinn::TokioRuntime);
-    let config = petrel_client::endpoint_config();
-    Ok(Endpoint::new(config, server, socket.into(), runtime)?)
+    Ok(socket.into())
 }
 
 /// QUIC settings of a bare client, those of the SDK for a device in the foreground.
@@ -191,7 +206,8 @@ pub struct Frames {
 }
 
 impl Frames {
-    fn new(stream: RecvStream) -> Self {
+    /// Reads frames from a stream.
+    pub fn new(stream: RecvStream) -> Self {
         Self { stream, reader: FrameReader::new(FRAME_BYTES_MAX), chunk: Bytes::new() }
     }
 
@@ -222,7 +238,8 @@ pub struct Refused {
     pub text: String,
 }
 
-fn refused(refusal: petrel_proto::wire::Refusal) -> anyhow::Error {
+/// A refusal from the wire as an error.
+pub fn refused(refusal: petrel_proto::wire::Refusal) -> anyhow::Error {
     let code = Code::from_number(refusal.code.into()).unwrap_or(Code::Internal);
     anyhow!(Refused { label: code.label(), text: refusal.text })
 }
@@ -297,7 +314,7 @@ pub async fn hello(connection: &Connection, token: String) -> anyhow::Result<Con
 }
 
 /// How long a refused page waits.
-const AGAIN_AFTER: Duration = Duration::from_millis(250);
+pub const AGAIN_AFTER: Duration = Duration::from_millis(250);
 
 /// One entry of a history.
 #[derive(Clone, Debug)]

@@ -137,6 +137,20 @@ impl Series {
         samples.seconds.record(at, ns);
     }
 
+    /// Records latencies in nanoseconds that were found at the same time.
+    pub fn record_all(&self, all_ns: &[u64]) {
+        if all_ns.is_empty() {
+            return;
+        }
+        let at = Instant::now();
+        let mut samples = self.0.lock();
+        for ns in all_ns {
+            let ns = (*ns).max(LOWEST_NS);
+            samples.all.saturating_record(ns);
+            samples.seconds.record(at, ns);
+        }
+    }
+
     /// Forgets everything.
     pub fn reset(&self) {
         let mut samples = self.0.lock();

@@ -65,6 +65,15 @@ pub struct AllSeries {
     pub first_sight: Series,
 }
 
+impl AllSeries {
+    /// Empties all, between measured phases.
+    pub fn reset(&self) {
+        for series in [&self.slip, &self.ack, &self.delivery, &self.first_sight] {
+            series.reset();
+        }
+    }
+}
+
 /// A message that is under way.
 #[derive(Debug, Default)]
 struct Flight {
@@ -200,15 +209,6 @@ impl Ledger {
     /// Whether another message may be sent ([`MESSAGES_MAX`]).
     pub fn has_room(&self) -> bool {
         self.sent.load(Ordering::Relaxed) < MESSAGES_MAX
-    }
-
-    /// Empties the latency series, between measured phases.
-    pub fn reset_series(&self) {
-        for series in
-            [&self.series.slip, &self.series.ack, &self.series.delivery, &self.series.first_sight]
-        {
-            series.reset();
-        }
     }
 
     /// A message was handed over for sending. It may have been acknowledged

@@ -16,6 +16,7 @@ pub mod compare;
 pub mod dial;
 pub mod environment;
 pub mod goal;
+pub mod group;
 pub mod html;
 pub mod latency;
 pub mod layout;
@@ -124,6 +125,9 @@ fn run(options: &Options, progress: &Progress) -> anyhow::Result<Option<Report>>
             Scenario::OneToOne => Box::pin(scenario::one_to_one::run(options, progress)).await,
             Scenario::Connect => Box::pin(scenario::connect::run(options, progress)).await,
             Scenario::Idle => Box::pin(scenario::idle::run(options, progress)).await,
+            Scenario::Group => Box::pin(scenario::group::run(options, progress)).await,
+            Scenario::Resume => Box::pin(scenario::resume::run(options, progress)).await,
+            Scenario::Login => Box::pin(scenario::login::run(options, progress)).await,
             Scenario::Relay => Box::pin(scenario::relay::run(options, progress)).await,
             Scenario::RelayServer | Scenario::CompareRelay => {
                 Box::pin(relay::server::run(options.fault)).await?;

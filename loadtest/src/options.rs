@@ -22,6 +22,12 @@ pub enum Scenario {
     Connect,
     /// Memory of idle signed-in connections.
     Idle,
+    /// Groups whose members are all online.
+    Group,
+    /// Many sessions lose their connections at once and come back, beside chat.
+    Resume,
+    /// One person's visits: sign-in, the list, what was missed.
+    Login,
     /// The harness's own bare QUIC relay, as a yardstick.
     Relay,
     /// `one-to-one` and `relay`, interleaved; their ratio.
@@ -31,10 +37,13 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    const ALL: [(&'static str, Self); 6] = [
+    const ALL: [(&'static str, Self); 9] = [
         ("one-to-one", Self::OneToOne),
         ("connect", Self::Connect),
         ("idle", Self::Idle),
+        ("group", Self::Group),
+        ("resume", Self::Resume),
+        ("login", Self::Login),
         ("relay", Self::Relay),
         ("compare-relay", Self::CompareRelay),
         ("relay-server", Self::RelayServer),
@@ -49,10 +58,11 @@ impl Scenario {
         if let Some((_, scenario)) = Self::ALL.iter().find(|(known, _)| *known == name) {
             return Ok(*scenario);
         }
-        if ["group", "resume", "battery", "sweep"].contains(&name) {
+        if ["battery", "sweep"].contains(&name) {
             return Err(format!("scenario {name}: not in this version"));
         }
-        Err("unknown scenario; there are one-to-one, connect, idle, relay and compare-relay"
+        Err("unknown scenario; there are one-to-one, group, connect, idle, resume, login, relay and \
+             compare-relay"
             .to_owned())
     }
 }
@@ -61,17 +71,31 @@ impl Scenario {
 #[derive(Clone, Debug, Parser, Serialize)]
 #[command(name = "petrel-loadtest", version, about, max_term_width = 100)]
 pub struct Options {
-    /// one-to-one, connect, idle, relay, or compare-relay (one-to-one and relay interleaved three times).
+    /// one-to-one, group, connect, idle, resume, login, relay, or compare-relay (one-to-one and relay
+    /// interleaved three times).
     #[arg(value_parser = Scenario::parse)]
     pub scenario: Scenario,
 
-    /// How many users (connections).
-    #[arg(long, default_value_t = 200, value_name = "N")]
-    pub users: usize,
-    /// Conversations of each user; both directions of a pair count for both.
-    #[arg(long, default_value_t = 4, value_name = "K")]
-    pub conversations: usize,
-    /// Messages a second, all users together (idle: 0 sends none).
+    /// How many users (connections): 200, in group all members, in resume 5000 who lose their connections.
+    #[arg(long, value_name = "N")]
+    pub users: Option<usize>,
+    /// Conversations of each user, 4; both directions of a pair count for both. login: those of its one
+    /// account, 200.
+    #[arg(long, value_name = "K")]
+    pub conversations: Option<usize>,
+    /// group: members of each group; the groups share users if there are fewer than all of them need.
+    #[arg(long, default_value_t = 100, value_name = "M")]
+    pub members: usize,
+    /// group: how many groups.
+    #[arg(long, default_value_t = 1, value_name = "G")]
+    pub groups: usize,
+    /// login: conversations in which something was said since the last visit.
+    #[arg(long, default_value_t = 20, value_name = "C")]
+    pub changed: usize,
+    /// login, resume: messages that were missed in each conversation.
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    pub missed: usize,
+    /// Messages a second, all users together (idle: 0 sends none; resume: of the chat beside it).
     #[arg(long, value_name = "MSGS_PER_S", allow_negative_numbers = true)]
     pub rate: Option<f64>,
     /// Seconds that are measured (of each step with --find-max; of settling in idle).
@@ -141,9 +165,9 @@ pub struct Options {
     #[arg(long, default_value_t = 200.0, value_name = "X")]
     pub p99_limit_ms: f64,
 
-    /// connect: sign-ins under way at once.
-    #[arg(long, default_value_t = 32, value_name = "N")]
-    pub concurrency: usize,
+    /// Sign-ins under way at once; connect: 32, resume: all.
+    #[arg(long, value_name = "N")]
+    pub concurrency: Option<usize>,
     /// Threads of the harness that do IO.
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub client_threads: usize,
@@ -157,7 +181,7 @@ pub struct Options {
     #[arg(long, default_value_t = 3, value_name = "N")]
     pub rounds: usize,
 
-    /// relay, relay-server: does something wrong on purpose, to show that it is noticed.
+    /// relay, relay-server, group: does something wrong on purpose, to show that it is noticed.
     #[arg(long, value_name = "FAULT", hide = true)]
     pub fault: Option<crate::relay::server::Fault>,
 
@@ -165,25 +189,47 @@ pub struct Options {
     /// docs/links.md) and changes, as in 'loss-5,delay=100ms,rebind=5s'.
     #[arg(long, value_name = "PROFILE", value_parser = Profile::parse)]
     pub link: Option<Profile>,
-
-    /// Members of a group: not in this version.
-    #[arg(long, value_name = "M", value_parser = later, hide = true)]
-    pub members: Option<u64>,
 }
 
-fn later(_: &str) -> Result<u64, String> {
-    Err("not in this version".to_owned())
-}
+/// Groups of one user, at the most: each is a stream of its own (the gateway's default allows 64).
+const GROUPS_OF_USER_MAX: usize = 48;
 
 fn as_text<S: Serializer>(goals: &[Goal], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(goals.iter().map(ToString::to_string))
 }
 
 impl Options {
+    /// Users: as asked, or the scenario's own.
+    pub fn users(&self) -> usize {
+        self.users.unwrap_or(match self.scenario {
+            Scenario::Group => self.members.saturating_mul(self.groups),
+            Scenario::Resume => 5_000,
+            _ => 200,
+        })
+    }
+
+    /// Conversations of each user: as asked, or the scenario's own.
+    pub fn conversations(&self) -> usize {
+        self.conversations.unwrap_or(match self.scenario {
+            Scenario::Login => 200,
+            _ => 4,
+        })
+    }
+
+    /// Sign-ins under way at once: as asked, or the scenario's own.
+    pub fn concurrency(&self) -> usize {
+        self.concurrency.unwrap_or(match self.scenario {
+            Scenario::Resume => self.users(),
+            _ => 32,
+        })
+    }
+
     /// Messages a second: as asked, or the scenario's own.
     pub fn rate(&self) -> f64 {
         self.rate.unwrap_or(match self.scenario {
             Scenario::Idle => 0.0,
+            Scenario::Group if self.find_max => 50.0,
+            Scenario::Group => 5.0,
             _ if self.find_max => 1_000.0,
             _ => 500.0,
         })
@@ -193,7 +239,7 @@ impl Options {
     pub fn seconds(&self) -> f64 {
         self.seconds.unwrap_or(match self.scenario {
             Scenario::Idle => 60.0,
-            Scenario::Connect => 10.0,
+            Scenario::Connect | Scenario::Resume | Scenario::Login => 10.0,
             _ if self.find_max => 5.0,
             _ => 20.0,
         })
@@ -204,11 +250,11 @@ impl Options {
     /// # Errors
     /// What is wrong, beginning with the option's name.
     pub fn validate(&self) -> Result<(), String> {
-        range("--users", self.users as f64, 2.0, 100_000.0)?;
+        range("--users", self.users() as f64, 2.0, 100_000.0)?;
         range("--seconds", self.seconds(), 0.1, 86_400.0)?;
         range("--warmup", self.warmup, 0.0, 3_600.0)?;
         range("--p99-limit-ms", self.p99_limit_ms, 0.1, 60_000.0)?;
-        range("--concurrency", self.concurrency as f64, 1.0, 10_000.0)?;
+        range("--concurrency", self.concurrency() as f64, 1.0, 10_000.0)?;
         range("--client-threads", self.client_threads as f64, 1.0, 64.0)?;
         range("--rounds", self.rounds as f64, 1.0, 99.0)?;
         let lowest_rate = if self.scenario == Scenario::Idle { 0.0 } else { 0.01 };
@@ -216,7 +262,11 @@ impl Options {
         range("--body-min", self.body_min as f64, 1.0, BODY_BYTES_MAX as f64)?;
         range("--body-max", self.body_max as f64, self.body_min as f64, BODY_BYTES_MAX as f64)?;
         if self.chats() {
-            Layout::ring(self.users, self.conversations)?;
+            Layout::ring(self.users(), self.conversations())?;
+        }
+        self.validate_groups()?;
+        self.validate_absence()?;
+        if self.sends() {
             let messages = self.rate() * (self.seconds() + self.warmup);
             if messages > MESSAGES_MAX as f64 {
                 return Err(format!(
@@ -225,8 +275,10 @@ impl Options {
                 ));
             }
         }
-        if self.find_max && !matches!(self.scenario, Scenario::OneToOne | Scenario::Relay) {
-            return Err("--find-max: only with one-to-one and relay".to_owned());
+        let searches =
+            matches!(self.scenario, Scenario::OneToOne | Scenario::Group | Scenario::Relay);
+        if self.find_max && !searches {
+            return Err("--find-max: only with one-to-one, group and relay".to_owned());
         }
         if self.server.is_some() && self.ca.is_none() && self.fingerprint.is_none() {
             return Err("--server: needs --fingerprint or --ca, to know it by".to_owned());
@@ -251,8 +303,46 @@ impl Options {
         Ok(())
     }
 
+    fn validate_groups(&self) -> Result<(), String> {
+        range("--members", self.members as f64, 2.0, 10_000.0)?;
+        range("--groups", self.groups as f64, 1.0, 10_000.0)?;
+        if self.scenario != Scenario::Group {
+            return Ok(());
+        }
+        let (users, seats) = (self.users(), self.members * self.groups);
+        if users < self.members {
+            return Err(format!("--users {users}: fewer than --members {}", self.members));
+        }
+        if seats > users * GROUPS_OF_USER_MAX {
+            return Err(format!(
+                "--groups {}: that are {} groups for each user; at most {GROUPS_OF_USER_MAX}",
+                self.groups,
+                seats.div_ceil(users)
+            ));
+        }
+        Ok(())
+    }
+
+    fn validate_absence(&self) -> Result<(), String> {
+        range("--missed", self.missed as f64, 1.0, 200.0)?;
+        if self.scenario == Scenario::Login {
+            range("--conversations", self.conversations() as f64, 1.0, 10_000.0)?;
+            range("--changed", self.changed as f64, 1.0, self.conversations().min(100) as f64)?;
+        }
+        Ok(())
+    }
+
+    /// Whether pairs chat on a ring of `--users` with `--conversations`.
     fn chats(&self) -> bool {
-        !matches!(self.scenario, Scenario::Connect | Scenario::Idle | Scenario::RelayServer)
+        matches!(self.scenario, Scenario::OneToOne | Scenario::Relay | Scenario::CompareRelay)
+    }
+
+    /// Whether messages are sent at `--rate`.
+    fn sends(&self) -> bool {
+        !matches!(
+            self.scenario,
+            Scenario::Connect | Scenario::Idle | Scenario::Login | Scenario::RelayServer
+        )
     }
 }
 
@@ -299,7 +389,7 @@ mod tests {
         assert!(parse("one-to-one --find-max --p99-limit-ms 200").is_ok());
         assert!(parse("one-to-one --bodies texts.txt").is_ok());
         assert!(parse("one-to-one --link loss-5,delay=100ms").is_ok());
-        for scenario in ["connect", "idle", "relay", "compare-relay"] {
+        for scenario in ["connect", "idle", "relay", "compare-relay", "group", "resume", "login"] {
             assert!(parse(scenario).is_ok(), "{scenario}");
         }
     }
@@ -309,10 +399,14 @@ mod tests {
         for (arguments, named) in [
             ("", "<SCENARIO>"),
             ("chat", "unknown scenario"),
-            ("group", "not in this version"),
-            ("resume", "not in this version"),
+            ("battery", "not in this version"),
+            ("group --members 1", "--members"),
+            ("group --members 100 --users 50", "--users"),
+            ("group --members 10 --users 10 --groups 49", "--groups"),
+            ("login --conversations 10 --changed 11", "--changed"),
+            ("resume --missed 0", "--missed"),
+            ("resume --find-max", "--find-max"),
             ("one-to-one --link moon", "--link"),
-            ("one-to-one --members 3", "--members"),
             ("one-to-one --users 1", "--users"),
             ("one-to-one --users many", "--users"),
             ("one-to-one --conversations 200", "--conversations"),

@@ -74,6 +74,8 @@ pub struct StepReport {
     pub offered_per_s: f64,
     /// What was acknowledged.
     pub achieved_per_s: f64,
+    /// What was delivered.
+    pub delivered_per_s: f64,
     /// Ack latency.
     pub ack_ms: Quantiles,
     /// Delivery latency.
@@ -103,8 +105,10 @@ pub struct Report {
     pub offered_per_s: f64,
     /// Those acknowledged, a second.
     pub achieved_per_s: f64,
-    /// Those delivered, a second.
+    /// Those delivered, a second (`group`: each to each member).
     pub delivered_per_s: f64,
+    /// How many messages were meant to be sent while the clock ran.
+    pub messages: u64,
     /// Intended to actual send.
     pub slip_ms: Quantiles,
     /// Intended send to ack.
@@ -113,8 +117,13 @@ pub struct Report {
     pub delivery_ms: Quantiles,
     /// Intended send to preview or entry.
     pub first_sight_ms: Quantiles,
-    /// Start of a connection to the end of its sign-in (`connect`, `idle`).
+    /// Start of a connection to the end of its sign-in (`connect`, `idle`, `resume`, `login`).
     pub connect_ms: Quantiles,
+    /// `resume`: from the moment when all came back to the last message that one had missed;
+    /// `login`: start of a connection to the last message that was missed.
+    pub resume_ms: Quantiles,
+    /// `login`: request to the end of the first page of the list.
+    pub list_ms: Quantiles,
     /// The whole curve of each series that has samples, by its name above.
     pub spectrum: BTreeMap<String, Spectrum>,
     /// The same second by second.
@@ -154,8 +163,68 @@ pub struct Report {
     pub overhead_bytes_per_message: Option<f64>,
     /// `compare-relay`: the gateway's CPU as a multiple of the relay's.
     pub ratio: Option<crate::compare::Ratio>,
+    /// `group`: what it was, and costs of a delivery.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupFigures>,
+    /// `resume`: how the storm went.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storm: Option<Storm>,
+    /// `login`: what a visit takes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub visit: Option<Visit>,
     /// Where and how it ran.
     pub environment: Value,
+}
+
+/// Groups, and what one delivery to one member costs.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct GroupFigures {
+    /// How many.
+    pub groups: usize,
+    /// Members of each.
+    pub members: usize,
+    /// CPU seconds of the gateway per 100,000 deliveries.
+    pub cpu_s_per_100k_deliveries: Option<f64>,
+    /// UDP payload on both links for each delivery.
+    pub wire_bytes_per_delivery: Option<f64>,
+}
+
+/// Sessions that lost their connections all at once and came back.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Storm {
+    /// How many.
+    pub sessions: usize,
+    /// From the moment when all came back until the last one had what it had missed, in seconds.
+    pub storm_s: f64,
+    /// Messages that they had missed, and got.
+    pub missed: u64,
+    /// Connections and sign-ins that had to be tried again.
+    pub tries_again: u64,
+    /// The chat beside it before the storm, delivery.
+    pub calm_delivery_ms: Quantiles,
+    /// CPU of the server per session, in microseconds.
+    pub server_us_per_session: Option<f64>,
+}
+
+/// What a visit of one person takes.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Visit {
+    /// Conversations of the account.
+    pub conversations: usize,
+    /// Those in which something was said since the last visit, and were read.
+    pub changed: usize,
+    /// Messages that were missed.
+    pub missed: usize,
+    /// Requests that waited for the answer of an earlier one, after the handshake.
+    pub round_trips: u64,
+    /// UDP payload both ways of a first visit: a full handshake.
+    pub wire_bytes_full: f64,
+    /// The same with a resumed TLS session.
+    pub wire_bytes_resumed: f64,
+    /// Of that, until the handshake was done.
+    pub wire_bytes_handshake: f64,
+    /// Visits.
+    pub visits: u64,
 }
 
 impl Report {
@@ -209,6 +278,32 @@ impl Report {
         }
         if let Some(bytes) = self.server.rss_bytes_per_connection {
             line += &format!(", {:.1} KB/connection", bytes / 1e3);
+        }
+        if let Some(group) = &self.group {
+            line += &format!(
+                ", {} x {} members, {:.0} deliveries/s",
+                group.groups, group.members, self.delivered_per_s
+            );
+        }
+        if let Some(storm) = &self.storm {
+            line += &format!(
+                ", {} sessions back in {:.2} s ({} missed messages, {} tries again), calm p99 {:.2} ms",
+                storm.sessions,
+                storm.storm_s,
+                storm.missed,
+                storm.tries_again,
+                storm.calm_delivery_ms.p99
+            );
+        }
+        if let Some(visit) = &self.visit {
+            line += &format!(
+                ", {} round trips, {:.0} B resumed and {:.0} B full, list p50 {:.2} p99 {:.2} ms",
+                visit.round_trips,
+                visit.wire_bytes_resumed,
+                visit.wire_bytes_full,
+                self.list_ms.p50,
+                self.list_ms.p99
+            );
         }
         if self.delivery_ms.count > 0 {
             let (d, a, f) = (&self.delivery_ms, &self.ack_ms, &self.first_sight_ms);
@@ -321,6 +416,9 @@ mod tests {
             "errors",
             "max_sustainable_per_s",
             "connections",
+            "messages",
+            "resume_ms",
+            "list_ms",
             "server",
             "client",
             "wire_bytes_per_message",

@@ -1,12 +1,17 @@
 //! The workloads, one per file.
 
 pub mod connect;
+pub mod group;
 pub mod idle;
+pub mod login;
 pub mod one_to_one;
 pub mod relay;
+pub mod resume;
 
 mod chat;
 mod people;
+mod storm;
+mod visit;
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -15,7 +20,7 @@ use crate::options::Options;
 use crate::progress::Progress;
 use crate::report::{Report, StepReport};
 use crate::search::Search;
-use crate::traffic::{ANSWER_TIMEOUT, Cost, Meter, Outbound, Traffic};
+use crate::traffic::{ANSWER_TIMEOUT, Cost, Load, Meter, Phase};
 
 /// Traffic before each step of a search, in seconds.
 const STEP_WARMUP_S: f64 = 1.0;
@@ -25,8 +30,8 @@ const STEP_DRAIN: Duration = Duration::from_secs(60);
 const ACHIEVED_SHARE: f64 = 0.98;
 
 /// One load at one rate: warm-up, the measured time, the answers.
-async fn measure<O: Outbound>(
-    traffic: &mut Traffic<O>,
+async fn measure(
+    traffic: &mut impl Load,
     meter: &Meter,
     options: &Options,
     rate: f64,
@@ -36,27 +41,27 @@ async fn measure<O: Outbound>(
     let warmup = Duration::from_secs_f64(options.warmup);
     let warming = traffic.phase(rate, options.warmup, false);
     progress.during("warm-up", warmup, warming).await?;
-    traffic.ledger.reset_series();
+    traffic.series().reset();
     let mut wire = crate::traffic::Snapshot::default();
-    meter.add_wire(&mut wire, traffic.outbound.udp_bytes()).await;
+    meter.add_wire(&mut wire, traffic.udp_bytes()).await;
     let mut before = meter.cpu();
     before.take_wire(&wire);
     let seconds = Duration::from_secs_f64(options.seconds());
     let measuring = traffic.phase(rate, options.seconds(), true);
     let phase = progress.during("measuring", seconds, measuring).await?;
     let mut after = meter.cpu();
-    meter.add_wire(&mut after, traffic.outbound.udp_bytes()).await;
+    meter.add_wire(&mut after, traffic.udp_bytes()).await;
     progress.stage("waiting for answers");
     traffic.drain(ANSWER_TIMEOUT).await;
-    let now = traffic.clock.now();
     let waited = u64::try_from(ANSWER_TIMEOUT.as_nanos()).unwrap_or(u64::MAX);
-    traffic.ledger.record_unanswered(now, waited);
+    traffic.record_unanswered(waited);
     let cost = Cost { before, after };
     report.offered_per_s = phase.offered_per_s();
     report.achieved_per_s = phase.achieved_per_s();
     report.delivered_per_s = phase.delivered_per_s();
     fill_series(report, traffic);
     report.server = cost.server(phase.due, meter.rss_bytes());
+    report.messages = phase.due;
     report.client.cpu_s = cost.own_cpu_s();
     let per_message = |bytes: f64| (bytes / phase.due.max(1) as f64 * 10.0).round() / 10.0;
     let wire = per_message(cost.wire_bytes());
@@ -66,8 +71,8 @@ async fn measure<O: Outbound>(
     Ok(())
 }
 
-fn fill_series<O>(report: &mut Report, traffic: &Traffic<O>) {
-    let series = traffic.ledger.series();
+fn fill_series(report: &mut Report, traffic: &impl Load) {
+    let series = traffic.series();
     report.slip_ms = series.slip.quantiles();
     report.ack_ms = series.ack.quantiles();
     report.delivery_ms = series.delivery.quantiles();
@@ -80,8 +85,8 @@ fn fill_series<O>(report: &mut Report, traffic: &Traffic<O>) {
 
 /// The highest rate that holds. The search itself is plain code on a thread of
 /// its own, which asks for one step after another.
-async fn find_max<O: Outbound>(
-    traffic: &mut Traffic<O>,
+async fn find_max(
+    traffic: &mut impl Load,
     meter: &Meter,
     options: &Options,
     progress: &Progress,
@@ -116,15 +121,15 @@ async fn find_max<O: Outbound>(
     if let Some(best) = best {
         report.offered_per_s = best.offered_per_s;
         report.achieved_per_s = best.achieved_per_s;
-        report.delivered_per_s = best.achieved_per_s;
+        report.delivered_per_s = best.delivered_per_s;
         report.server.cpu_s_per_100k = best.cpu_s_per_100k;
     }
     report.server.rss_bytes = meter.rss_bytes();
     Ok(())
 }
 
-async fn one_step<O: Outbound>(
-    traffic: &mut Traffic<O>,
+async fn one_step(
+    traffic: &mut impl Load,
     meter: &Meter,
     options: &Options,
     rate: f64,
@@ -132,11 +137,11 @@ async fn one_step<O: Outbound>(
 ) -> anyhow::Result<StepReport> {
     let name = format!("{rate:.0}/s");
     let length = Duration::from_secs_f64(STEP_WARMUP_S + options.seconds());
-    let errors = traffic.ledger.errors_total();
+    let errors = traffic.errors_total();
     let (phase, cost) = progress
         .during(name, length, async {
             traffic.phase(rate, STEP_WARMUP_S, false).await?;
-            traffic.ledger.reset_series();
+            traffic.series().reset();
             let before = meter.cpu();
             let phase = traffic.phase(rate, options.seconds(), true).await?;
             let after = meter.cpu();
@@ -145,25 +150,31 @@ async fn one_step<O: Outbound>(
         .await?;
     traffic.drain(ANSWER_TIMEOUT).await;
     let waited = u64::try_from(ANSWER_TIMEOUT.as_nanos()).unwrap_or(u64::MAX);
-    let unanswered = traffic.ledger.record_unanswered(traffic.clock.now(), waited);
-    let series = traffic.ledger.series();
+    let unanswered = traffic.record_unanswered(waited);
+    let series = traffic.series();
     let (ack_ms, delivery_ms) = (series.ack.quantiles(), series.delivery.quantiles());
     let slip = series.slip.quantiles().p99;
-    let enough = phase.achieved_per_s() >= ACHIEVED_SHARE * phase.offered_per_s()
-        && phase.delivered_per_s() >= ACHIEVED_SHARE * phase.offered_per_s();
+    let enough = keeps_up(&phase, traffic.deliveries_per_message());
     Ok(StepReport {
         offered_per_s: phase.offered_per_s(),
         achieved_per_s: phase.achieved_per_s(),
+        delivered_per_s: phase.delivered_per_s(),
         delivery_ms,
         ack_ms,
         slip_p99_ms: slip,
         unanswered,
         cpu_s_per_100k: cost.server(phase.due, None).cpu_s_per_100k,
         held: unanswered == 0
-            && traffic.ledger.errors_total() == errors
+            && traffic.errors_total() == errors
             && enough
             && delivery_ms.p99 <= options.p99_limit_ms
             && ack_ms.p99 <= 2.0 * options.p99_limit_ms
             && slip <= crate::report::slip_bound(delivery_ms.p99),
     })
+}
+
+/// Whether a phase was acknowledged and delivered as fast as it was sent.
+fn keeps_up(phase: &Phase, deliveries_per_message: f64) -> bool {
+    let enough = ACHIEVED_SHARE * phase.offered_per_s();
+    phase.achieved_per_s() >= enough && phase.delivered_per_s() >= enough * deliveries_per_message
 }

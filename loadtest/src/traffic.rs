@@ -12,7 +12,7 @@ use crate::admin;
 use crate::arrival::{Arrival, Arrivals, sleep_until};
 use crate::body::{Bodies, Body};
 use crate::layout::{Lane, Layout};
-use crate::ledger::{Clock, Id, Ledger};
+use crate::ledger::{AllSeries, Clock, Id, Ledger};
 use crate::process;
 use crate::progress::Progress;
 use crate::report::ServerCost;
@@ -33,6 +33,37 @@ pub trait Outbound: Send + Sync + 'static {
 
     /// UDP payload of all connections in both directions so far, in bytes.
     fn udp_bytes(&self) -> u64;
+}
+
+/// Something that can be driven at a rate and measured.
+#[allow(async_fn_in_trait, reason = "driven in place, never spawned")]
+pub trait Load {
+    /// Sends at `rate` for `seconds`.
+    ///
+    /// # Errors
+    /// When the pacing thread could not run.
+    async fn phase(&mut self, rate: f64, seconds: f64, measured: bool) -> anyhow::Result<Phase>;
+
+    /// Waits until every message has its answers; false if some have not by then.
+    async fn drain(&self, at_most: Duration) -> bool;
+
+    /// Records what is still under way as at least `waited_ns` late; how many messages (or
+    /// deliveries) that were.
+    fn record_unanswered(&self, waited_ns: u64) -> u64;
+
+    /// The series.
+    fn series(&self) -> &AllSeries;
+
+    /// How many errors there were so far.
+    fn errors_total(&self) -> u64;
+
+    /// UDP payload of all connections in both directions so far, in bytes.
+    fn udp_bytes(&self) -> u64;
+
+    /// Deliveries that one message has to come to, on average.
+    fn deliveries_per_message(&self) -> f64 {
+        1.0
+    }
 }
 
 /// One load over one set of connections.
@@ -144,11 +175,7 @@ impl<O: Outbound> Traffic<O> {
         Ok(())
     }
 
-    /// Sends at `rate` for `seconds`.
-    ///
-    /// # Errors
-    /// When the pacing thread could not run.
-    pub async fn phase(
+    async fn one_phase(
         &mut self,
         rate: f64,
         seconds: f64,
@@ -170,18 +197,6 @@ impl<O: Outbound> Traffic<O> {
             acked: after.acked - before.acked,
             delivered: after.delivered - before.delivered,
         })
-    }
-
-    /// Waits until every message has its answers; false if some have not by then.
-    pub async fn drain(&self, at_most: Duration) -> bool {
-        let deadline = Instant::now() + at_most;
-        while self.ledger.outstanding() > 0 {
-            if Instant::now() >= deadline {
-                return false;
-            }
-            tokio::time::sleep(DRAIN_TICK).await;
-        }
-        true
     }
 
     /// Runs a thread of its own, because timers of the runtime are good to a
@@ -227,6 +242,44 @@ impl<O: Outbound> Traffic<O> {
         })?;
         finished.await.context("the arrivals' thread ended")
     }
+}
+
+impl<O: Outbound> Load for Traffic<O> {
+    async fn phase(&mut self, rate: f64, seconds: f64, measured: bool) -> anyhow::Result<Phase> {
+        self.one_phase(rate, seconds, measured).await
+    }
+
+    async fn drain(&self, at_most: Duration) -> bool {
+        until(at_most, || self.ledger.outstanding() == 0).await
+    }
+
+    fn record_unanswered(&self, waited_ns: u64) -> u64 {
+        self.ledger.record_unanswered(self.clock.now(), waited_ns)
+    }
+
+    fn series(&self) -> &AllSeries {
+        self.ledger.series()
+    }
+
+    fn errors_total(&self) -> u64 {
+        self.ledger.errors_total()
+    }
+
+    fn udp_bytes(&self) -> u64 {
+        self.outbound.udp_bytes()
+    }
+}
+
+/// Looks until something is so; false if it is not by then.
+pub async fn until(at_most: Duration, is_so: impl Fn() -> bool) -> bool {
+    let deadline = Instant::now() + at_most;
+    while !is_so() {
+        if Instant::now() >= deadline {
+            return false;
+        }
+        tokio::time::sleep(DRAIN_TICK).await;
+    }
+    true
 }
 
 impl<O> Drop for Traffic<O> {

@@ -104,6 +104,20 @@ impl SeqView {
         true
     }
 
+    /// Nothing up to here is expected.
+    pub(crate) fn start_after(&mut self, seq: u64) {
+        if seq > self.last {
+            self.last = seq;
+            self.last_entry = self.last_entry.max(seq);
+        }
+    }
+
+    /// The places up to `head` that were never seen, as ranges.
+    pub(crate) fn missing_up_to(&self, head: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let behind = (head > self.last).then(|| (self.last + 1, head));
+        self.holes.iter().copied().chain(behind)
+    }
+
     /// How many places were never seen; forgets them.
     pub(crate) fn take_holes(&mut self) -> u64 {
         std::mem::take(&mut self.holes).iter().map(|(from, to)| to - from + 1).sum()

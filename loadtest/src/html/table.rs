@@ -9,7 +9,7 @@ const PARTS: [&str; 6] = ["count", "p50", "p90", "p99", "p999", "max"];
 /// Rows of one environment, at the most.
 const ROWS_MAX: usize = 400;
 /// Figures that are compared: path in the JSON, and name.
-const COMPARED: [(&str, &str); 10] = [
+const COMPARED: [(&str, &str); 14] = [
     ("achieved_per_s", "achieved a second"),
     ("max_sustainable_per_s", "highest rate that held"),
     ("delivery_ms.p50", "delivery p50, ms"),
@@ -18,11 +18,15 @@ const COMPARED: [(&str, &str); 10] = [
     ("ack_ms.p50", "ack p50, ms"),
     ("ack_ms.p99", "ack p99, ms"),
     ("connect_ms.p99", "connect p99, ms"),
+    ("resume_ms.p99", "resume p99, ms"),
+    ("storm.storm_s", "until all are back, s"),
+    ("visit.wire_bytes_resumed", "bytes of a visit"),
+    ("group.cpu_s_per_100k_deliveries", "server CPU s for 100,000 deliveries"),
     ("server.cpu_s_per_100k", "server CPU s for 100,000"),
     ("wire_bytes_per_message", "bytes a message on the wire"),
 ];
 /// Figures of cost: path in the JSON, and name.
-const COST: [(&str, &str); 14] = [
+const COST: [(&str, &str); 28] = [
     ("connections", "connections"),
     ("offered_per_s", "offered a second"),
     ("achieved_per_s", "achieved a second"),
@@ -37,6 +41,20 @@ const COST: [(&str, &str); 14] = [
     ("client.resends", "messages sent again"),
     ("wire_bytes_per_message", "bytes a message on the wire"),
     ("overhead_bytes_per_message", "of which are not the body"),
+    ("group.groups", "groups"),
+    ("group.members", "members of a group"),
+    ("group.cpu_s_per_100k_deliveries", "server CPU s for 100,000 deliveries"),
+    ("group.wire_bytes_per_delivery", "bytes a delivery on the wire"),
+    ("storm.sessions", "sessions that came back"),
+    ("storm.storm_s", "until all are back, s"),
+    ("storm.missed", "messages that they had missed"),
+    ("storm.tries_again", "tries again"),
+    ("storm.calm_delivery_ms.p99", "delivery p99 before, ms"),
+    ("visit.conversations", "conversations of the account"),
+    ("visit.missed", "messages that a visit finds"),
+    ("visit.round_trips", "round trips of a visit"),
+    ("visit.wire_bytes_resumed", "bytes of a visit"),
+    ("visit.wire_bytes_full", "bytes of a first visit"),
 ];
 
 /// Quantiles of every series of every run, in milliseconds.

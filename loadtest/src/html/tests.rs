@@ -39,6 +39,7 @@ fn step(rate: f64, held: bool) -> StepReport {
     StepReport {
         offered_per_s: rate,
         achieved_per_s: rate,
+        delivered_per_s: rate,
         ack_ms,
         delivery_ms: ack_ms,
         slip_p99_ms: 0.1,

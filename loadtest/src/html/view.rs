@@ -10,12 +10,14 @@ use crate::latency::{Quantiles, Second, Spectrum};
 use crate::report::{Report, SCHEMA};
 
 /// The series in the order in which they are shown: key in the JSON, and name.
-pub(super) const SERIES: [(&str, &str); 5] = [
+pub(super) const SERIES: [(&str, &str); 7] = [
     ("delivery_ms", "delivery"),
     ("ack_ms", "ack"),
     ("first_sight_ms", "first sight"),
     ("slip_ms", "slip"),
     ("connect_ms", "connect"),
+    ("resume_ms", "resume"),
+    ("list_ms", "list"),
 ];
 
 /// One run.
@@ -40,6 +42,14 @@ pub(super) struct StepView {
     pub(super) held: bool,
 }
 
+/// How a storm went.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct StormView {
+    pub(super) sessions: u64,
+    pub(super) storm_s: f64,
+}
+
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct View {
@@ -58,6 +68,7 @@ pub(super) struct View {
     pub(super) errors: BTreeMap<String, u64>,
     pub(super) max_sustainable_per_s: Option<f64>,
     pub(super) steps: Vec<StepView>,
+    pub(super) storm: Option<StormView>,
     pub(super) connections: usize,
     pub(super) spectrum: BTreeMap<String, Spectrum>,
     pub(super) per_second: BTreeMap<String, Vec<Second>>,

@@ -35,6 +35,12 @@ fn verdict(m: &mut Markup, run: &Run) {
     if let Some(max) = report.max_sustainable_per_s {
         sentences.push(format!("The highest rate that held: {max:.0} a second."));
     }
+    if let Some(storm) = report.storm.as_ref() {
+        sentences.push(format!(
+            "{} sessions lost their connections at once; the last was back after {:.1} s.",
+            storm.sessions, storm.storm_s
+        ));
+    }
     let wrong = [
         (report.lost, "lost"),
         (report.duplicated, "duplicated"),

@@ -34,15 +34,15 @@ struct Load {
 /// # Errors
 /// When there can be no report: no server, no tokens.
 pub async fn run(options: &Options, progress: &Progress) -> anyhow::Result<Report> {
-    let users = options.users.max(options.concurrency * DEVICES_PER_SIGN_IN);
+    let users = options.users().max(options.concurrency() * DEVICES_PER_SIGN_IN);
     let (server, identities) = people::gather(options, users, progress).await?;
     let meter = Meter::new(&server, options.storage.as_deref());
     // No tickets are kept: each handshake is a full one.
-    let connector = Connector::new(&server.target, options.concurrency, false)?;
+    let connector = Connector::new(&server.target, options.concurrency(), false)?;
     let tokens = people::tokens(&connector, &identities, progress).await?;
     let mut report = Report::new(options.scenario.name());
     report.environment = environment::stamp(options, server.admin);
-    report.connections = options.concurrency;
+    report.connections = options.concurrency();
     let load = Arc::new(Load {
         connector,
         tokens,
@@ -54,7 +54,7 @@ pub async fn run(options: &Options, progress: &Progress) -> anyhow::Result<Repor
         ledger: Ledger::new(0),
     });
     let mut workers = tokio::task::JoinSet::new();
-    for worker in 0..options.concurrency {
+    for worker in 0..options.concurrency() {
         let load = Arc::clone(&load);
         workers.spawn(async move { load.sign_in_again_and_again(worker).await });
     }

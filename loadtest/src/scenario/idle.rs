@@ -43,15 +43,16 @@ struct Idler {
 pub async fn run(options: &Options, progress: &Progress) -> anyhow::Result<Report> {
     let chats = options.rate() > 0.0;
     let chatting = if chats { CHATTING } else { 0 };
-    let warming = WARMING.min(options.users / 2);
-    let (server, identities) = people::gather(options, options.users + chatting, progress).await?;
+    let warming = WARMING.min(options.users() / 2);
+    let (server, identities) =
+        people::gather(options, options.users() + chatting, progress).await?;
     let meter = Meter::new(&server, options.storage.as_deref());
     let mut report = Report::new(options.scenario.name());
     report.environment = environment::stamp(options, server.admin);
-    report.connections = options.users + chatting;
-    let connector = Connector::new(&server.target, options.users, true)?;
+    report.connections = options.users() + chatting;
+    let connector = Connector::new(&server.target, options.users(), true)?;
     let latency = Arc::new(Series::default());
-    let (idle_people, chat_people) = identities.split_at(options.users);
+    let (idle_people, chat_people) = identities.split_at(options.users());
 
     let tokens = people::tokens(&connector, idle_people, progress).await?;
     let mut people: Vec<(usize, String)> = tokens.into_iter().enumerate().collect();
@@ -131,7 +132,7 @@ async fn chat_among(
     progress: &Progress,
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    let layout = Layout::ring(people.len(), options.conversations).map_err(anyhow::Error::msg)?;
+    let layout = Layout::ring(people.len(), options.conversations()).map_err(anyhow::Error::msg)?;
     let layout = Arc::new(layout);
     let bodies = Arc::new(texts(options)?);
     report.body_bytes_per_message = Some(tenth(bodies.mean_bytes()));

@@ -65,7 +65,7 @@ pub async fn run(options: &Options, progress: &Progress) -> anyhow::Result<Repor
 }
 
 pub(super) fn ring(options: &Options) -> anyhow::Result<Layout> {
-    Layout::ring(options.users, options.conversations).map_err(anyhow::Error::msg)
+    Layout::ring(options.users(), options.conversations()).map_err(anyhow::Error::msg)
 }
 
 pub(super) fn texts(options: &Options) -> anyhow::Result<Bodies> {
