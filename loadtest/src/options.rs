@@ -250,6 +250,7 @@ impl Options {
     /// # Errors
     /// What is wrong, beginning with the option's name.
     pub fn validate(&self) -> Result<(), String> {
+        range("--members", self.members as f64, 2.0, 10_000.0)?;
         range("--users", self.users() as f64, 2.0, 100_000.0)?;
         range("--seconds", self.seconds(), 0.1, 86_400.0)?;
         range("--warmup", self.warmup, 0.0, 3_600.0)?;
@@ -304,7 +305,6 @@ impl Options {
     }
 
     fn validate_groups(&self) -> Result<(), String> {
-        range("--members", self.members as f64, 2.0, 10_000.0)?;
         range("--groups", self.groups as f64, 1.0, 10_000.0)?;
         if self.scenario != Scenario::Group {
             return Ok(());
