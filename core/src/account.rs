@@ -53,6 +53,32 @@ pub fn check_user_name(name: &str) -> Result<(), Rejection> {
     })
 }
 
+/// The user name that comes nearest to what an outside issuer calls somebody (a name, an address of
+/// mail): in lower case, up to an `@`, without what a user name may not have. `None` if too little is left.
+pub fn user_name_like(text: &str) -> Option<String> {
+    let plain = |c: &char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let name: String = text
+        .chars()
+        .take_while(|c| *c != '@')
+        .take(NAME_CHARS_READ)
+        .map(|c| if c == ' ' { '.' } else { c.to_ascii_lowercase() })
+        .filter(|c| plain(c) || matches!(c, '.' | '_' | '-'))
+        .skip_while(|c| !plain(c))
+        .take(USER_NAME_CHARS_MAX)
+        .collect();
+    check_user_name(&name).is_ok().then_some(name)
+}
+
+/// Characters of what an outside issuer calls somebody that are looked at.
+const NAME_CHARS_READ: usize = 256;
+
+/// A user name that may be free where `name` is not: with a number, and cut where it gets too long.
+pub fn numbered_user_name(name: &str, number: u32) -> String {
+    let number = format!("-{number}");
+    let room = USER_NAME_CHARS_MAX - number.len();
+    name.chars().take(room).chain(number.chars()).collect()
+}
+
 /// Checks what a person calls a device.
 ///
 /// # Errors
@@ -262,5 +288,29 @@ mod tests {
             assert!(check_user_name(bad).is_err(), "{bad:?}");
         }
         assert!(check_user_name("alice.b-2_c").is_ok());
+    }
+
+    #[test]
+    fn what_an_issuer_calls_somebody_becomes_a_user_name_or_nothing() {
+        for (text, name) in [
+            ("alice", Some("alice")),
+            ("Alice.Smith@example.com", Some("alice.smith")),
+            ("-_.Bob", Some("bob")),
+            ("Ann Lee", Some("ann.lee")),
+            ("J\u{f6}rg\u{202e}\u{0}", Some("jrg")),
+            ("\u{1b}[2J", Some("2j")),
+            ("x", None),
+            ("@example.com", None),
+            ("\u{738b}\u{5c0f}\u{660e}", None),
+            ("", None),
+        ] {
+            assert_eq!(user_name_like(text).as_deref(), name, "{text:?}");
+        }
+        let longest = user_name_like(&"a".repeat(1_000)).unwrap_or_default();
+        assert_eq!(longest.len(), USER_NAME_CHARS_MAX);
+        for name in [longest.as_str(), "al"] {
+            let numbered = numbered_user_name(name, u32::MAX);
+            assert!(check_user_name(&numbered).is_ok(), "{numbered}");
+        }
     }
 }

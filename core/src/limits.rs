@@ -20,6 +20,8 @@ pub const USER_NAME_CHARS_MAX: usize = 32;
 pub const DEVICE_LABEL_BYTES_MAX: usize = 64;
 /// Bytes of a token, at the most.
 pub const TOKEN_BYTES_MAX: usize = 2 * 1024;
+/// Bytes of an outside issuer's token, at the most: those list roles and groups.
+pub const OUTSIDE_TOKEN_BYTES_MAX: usize = 8 * 1024;
 /// Bytes of a device secret, exactly.
 pub const DEVICE_SECRET_BYTES: usize = 32;
 /// Devices of one user, at the most.
@@ -142,4 +144,8 @@ const _: () = assert!(PAGE_BYTES_MAX >= BODY_BYTES_MAX);
 const _: () = assert!(
     UNAUTHENTICATED_FRAME_BYTES_MAX >= TOKEN_BYTES_MAX + HELLO_RECEIPTS_MAX * 40 + 1024,
     "a Hello with all its receipts fits"
+);
+const _: () = assert!(
+    UNAUTHENTICATED_FRAME_BYTES_MAX >= OUTSIDE_TOKEN_BYTES_MAX + DEVICE_LABEL_BYTES_MAX + 1024,
+    "a log-in with an outside issuer's token fits"
 );

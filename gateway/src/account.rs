@@ -1,5 +1,6 @@
 //! What is done with accounts and devices, for requests and for the admin API alike.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use futures_util::future::FutureExt as _;
@@ -8,7 +9,7 @@ use petrel_core::change::Revoked;
 use petrel_core::error::Rejection;
 use petrel_core::id::{DeviceId, UserId};
 use petrel_core::limits::{DEVICE_SECRET_BYTES, DEVICES_PER_USER_MAX};
-use petrel_core::store::{AccountRecord, NewAccount, NewDevice, User};
+use petrel_core::store::{AccountRecord, NewAccount, NewDevice, StoreError, User};
 use rand::RngCore;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -17,6 +18,12 @@ use crate::attach::unavailable;
 use crate::change::{Caller, carry_out};
 use crate::clock;
 use crate::gateway::Gateway;
+use crate::issuer::Subject;
+
+/// Names that are tried for an account that an outside issuer's token makes.
+const NAMES_TRIED_MAX: u32 = 8;
+/// What an account is called whose issuer says nothing that a user name could be.
+const NAMELESS: &str = "user";
 
 /// A device's secret, before it is hashed for good.
 pub(crate) type DeviceSecret = [u8; DEVICE_SECRET_BYTES];
@@ -84,6 +91,56 @@ impl Gateway {
             return Err(Rejection::NameTaken);
         }
         Ok(MadeDevice { user: account.user.id, device: account.device, secret })
+    }
+
+    /// Makes a new device of the user whom an outside issuer's subject stands for; at the first time
+    /// the account too, which counts as a registration.
+    ///
+    /// # Errors
+    /// [`Rejection::LimitReached`], [`Rejection::RateLimited`], and what is wrong with the label.
+    pub(crate) async fn enter_from_outside(
+        self: &Arc<Self>,
+        issuer: &str,
+        who: &Subject,
+        source: IpAddr,
+        label: String,
+    ) -> Result<MadeDevice, Rejection> {
+        account::check_device_label(&label)?;
+        for tried in 0..NAMES_TRIED_MAX {
+            let known = self.store.outside(issuer, &who.subject).await;
+            if let Some(user) = known.map_err(|error| unavailable(&error))? {
+                return self.add_device(user.id, label).await;
+            }
+            if tried == 0 {
+                self.doors
+                    .take_registration(source)
+                    .map_err(|retry_after_ms| Rejection::RateLimited { retry_after_ms })?;
+            }
+            let wanted = who.preferred_name.as_deref().and_then(account::user_name_like);
+            let name = match wanted {
+                Some(name) if tried == 0 => name,
+                name => {
+                    let name = name.as_deref().unwrap_or(NAMELESS);
+                    account::numbered_user_name(name, rand::random())
+                }
+            };
+            let (mut account, secret) = new_account(name, label.clone());
+            account.outside = Some((issuer.to_owned(), who.subject.clone()));
+            match self.store.register(&account).await {
+                Ok(true) => {
+                    return Ok(MadeDevice {
+                        user: account.user.id,
+                        device: account.device,
+                        secret,
+                    });
+                }
+                // The name is taken; or another log-in of the same subject was quicker, which
+                // PostgreSQL may tell as a key that is there twice.
+                Ok(false) | Err(StoreError::Permanent(_)) => {}
+                Err(error) => return Err(unavailable(&error)),
+            }
+        }
+        Err(Rejection::Conflict { what: "the user name" })
     }
 
     /// Adds one more device of a user, and tells his log of it.
@@ -180,7 +237,8 @@ impl Gateway {
         }
     }
 
-    /// Sets a user's password. `old` proves that it is his to change; `None` for the operator.
+    /// Sets a user's password. `old` proves that it is his to change; `None` for the operator. So does
+    /// knowing the one that is in force: whoever asks again because the answer got lost names it as the new one.
     ///
     /// # Errors
     /// [`Rejection::WrongSecret`], and what is wrong with the new one.
@@ -192,13 +250,13 @@ impl Gateway {
         revokes: Option<Revoked>,
     ) -> Result<(), Rejection> {
         account::check_password("new", &new)?;
-        let phc = self.passwords.hash(new).await?;
+        let phc = self.passwords.hash(new.clone()).await?;
         carry_out(self, caller, || {
-            let (old, phc) = (old.clone(), phc.clone());
+            let (proofs, phc) = (old.clone().map(|old| [old, new.clone()]), phc.clone());
             async move {
                 let account = self.account(caller.user).await?;
-                if let Some(old) = old {
-                    self.check_old(&account, old).await?;
+                if let Some([old, new]) = proofs {
+                    self.check_old(&account, old, new).await?;
                 }
                 let now_ms = clock::unix_ms();
                 Ok((account::change_password(&account, phc, revokes, now_ms), ()))
@@ -212,14 +270,23 @@ impl Gateway {
         Ok(())
     }
 
-    async fn check_old(&self, account: &AccountRecord, old: String) -> Result<(), Rejection> {
+    async fn check_old(
+        &self,
+        account: &AccountRecord,
+        old: String,
+        new: String,
+    ) -> Result<(), Rejection> {
         if !account.has_password && old.is_empty() {
             return Ok(());
         }
         let known = self.store.password(&account.user.name).await;
         let known = known.map_err(|error| unavailable(&error))?;
         let phc = known.map(|record| record.password);
-        if self.passwords.verify(old, phc).await? { Ok(()) } else { Err(Rejection::WrongSecret) }
+        if self.passwords.verify(old, phc.clone()).await? || self.passwords.verify(new, phc).await?
+        {
+            return Ok(());
+        }
+        Err(Rejection::WrongSecret)
     }
 
     /// Changes a user's account; gives it as it is then.

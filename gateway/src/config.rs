@@ -20,7 +20,7 @@ use petrel_core::limits;
 pub use layer::{Loaded, Origin, Problem};
 pub use setting::{Section, Setting, SettingType};
 use setting::{configuration, section};
-pub use value::{Bounded, ByteSize, Secret, Span};
+pub use value::{Bounded, ByteSize, IssuerAlgorithm, Secret, Span};
 
 /// Why the configuration is refused.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +61,8 @@ configuration! {
         pub group: Group,
         /// Tokens.
         pub auth: Auth,
+        /// Tokens of an outside issuer.
+        pub auth_issuer: Issuer as "auth.issuer",
         /// Passwords.
         pub password: Password,
         /// Log output.
@@ -219,6 +221,26 @@ section! {
 }
 
 section! {
+    /// Tokens of an outside issuer (OpenID Connect and the like), by which people log in. Off unless
+    /// `name`, `audience` and `jwks` are set.
+    pub struct Issuer {
+        /// The issuer, as its tokens name it (`iss`). Accounts belong to it and their subject (`sub`):
+        /// under another name nobody finds his account again.
+        pub name: Option<String> = None => "https://id.example.com",
+        /// Whom its tokens are for (`aud`): this service, as the issuer knows it.
+        pub audience: Option<String> = None => "petrel",
+        /// JWKS file (RFC 7517) with the issuer's public keys. Looked at again every few seconds; a
+        /// changed one is used from then on.
+        pub jwks: Option<PathBuf> = None => "/etc/petrel/issuer.jwks.json",
+        /// Signatures that are believed.
+        pub algorithms: Vec<IssuerAlgorithm> =
+            vec![IssuerAlgorithm::EdDSA, IssuerAlgorithm::ES256, IssuerAlgorithm::RS256],
+        /// How far the issuer's clock may be from ours, in whole seconds.
+        pub leeway: Span<0, 600_000> = Span(30_000),
+    }
+}
+
+section! {
     /// Passwords: hashed with Argon2id (RFC 9106).
     pub struct Password {
         /// Memory that one hash takes. (Memory, passes and lanes are the second recommended option
@@ -296,6 +318,7 @@ impl Config {
                 ),
             ));
         }
+        self.auth_issuer.check()?;
         if let Some(url) = &self.redis.url
             && let Err(problem) = petrel_storage::redis::check_url(url.expose())
         {
@@ -332,6 +355,41 @@ impl Config {
         }
     }
 }
+
+impl Issuer {
+    /// All of it or nothing.
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        let set = [
+            ("auth.issuer.name", self.name.is_some()),
+            ("auth.issuer.audience", self.audience.is_some()),
+            ("auth.issuer.jwks", self.jwks.is_some()),
+        ];
+        let present = set.iter().find(|(_, is_set)| *is_set);
+        let missing = set.iter().find(|(_, is_set)| !is_set);
+        if let (Some((key, _)), Some((missing, _))) = (present, missing) {
+            return Err((key, format!("{missing} is missing; set all three, or none")));
+        }
+        for (key, text) in [(set[0].0, &self.name), (set[1].0, &self.audience)] {
+            let Some(text) = text else { continue };
+            if text.is_empty()
+                || text.len() > ISSUER_TEXT_BYTES_MAX
+                || text.contains(char::is_control)
+            {
+                let problem =
+                    format!("it has 1 to {ISSUER_TEXT_BYTES_MAX} bytes and no control characters");
+                return Err((key, problem));
+            }
+        }
+        if self.algorithms.is_empty() {
+            let problem = "no token could be believed; name one algorithm at least".to_owned();
+            return Err(("auth.issuer.algorithms", problem));
+        }
+        Ok(())
+    }
+}
+
+/// Bytes of an issuer's name and of an audience, at the most.
+const ISSUER_TEXT_BYTES_MAX: usize = 512;
 
 #[cfg(test)]
 mod tests;

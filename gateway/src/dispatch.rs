@@ -49,7 +49,10 @@ pub(crate) async fn serve(
     let began = std::time::Instant::now();
     let name = name_of(&request);
     let answered = match request {
-        What::Register(_) | What::Login(_) | What::LogInWithPassword(_) => {
+        What::Register(_)
+        | What::Login(_)
+        | What::LogInWithPassword(_)
+        | What::LogInWithToken(_) => {
             let gateway = &context.gateway;
             let source = context.connection.remote_address().ip();
             let taken = match request {
@@ -136,6 +139,7 @@ async fn before_sign_in(
         What::LogInWithPassword(log_in) => {
             account::log_in_with_password(gateway, source, log_in).await
         }
+        What::LogInWithToken(log_in) => account::log_in_with_token(gateway, source, log_in).await,
         _ => Err(Rejection::Internal),
     }
 }

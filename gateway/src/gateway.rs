@@ -21,6 +21,7 @@ use crate::connection::Doors;
 use crate::conversation_table::{Cell, ConversationTable};
 use crate::dictionaries::Dictionaries;
 use crate::fanout::Tag;
+use crate::issuer::Issuer;
 use crate::password::Passwords;
 use crate::receipts::Receipts;
 use crate::revoked::RevokedDevices;
@@ -55,6 +56,8 @@ pub(crate) struct Gateway {
     pub receipts: Receipts,
     /// Tokens.
     pub tokens: Tokens,
+    /// The outside issuer whose tokens are believed, if there is one.
+    pub issuer: Option<Issuer>,
     /// Hashes and verifies passwords.
     pub passwords: Passwords,
     /// Devices that were signed out for good.
@@ -88,7 +91,7 @@ impl Gateway {
         store: Arc<dyn Store>,
         dictionaries: Dictionaries,
         budget: Budget,
-        tokens: Tokens,
+        (tokens, issuer): (Tokens, Option<Issuer>),
         passwords: Passwords,
     ) -> Self {
         let m = &config.message;
@@ -118,6 +121,7 @@ impl Gateway {
             conversations: ConversationTable::default(),
             receipts: Receipts::default(),
             tokens,
+            issuer,
             passwords,
             seen: Seen::default(),
             rates,

@@ -27,6 +27,7 @@ mod endpoint;
 mod fanout;
 mod gateway;
 mod health;
+mod issuer;
 mod keys;
 mod metrics;
 mod password;

@@ -8,7 +8,7 @@
 //! | receipts, when devices were seen | only at the stop, after a last flush |
 //! | revoked devices | only at the stop |
 //! | mirror to Redis (if set) | only at the stop, after taking its entries back |
-//! | health, housekeeping, certificate watch | only at the stop |
+//! | health, housekeeping, certificate watch, issuer's keys (if set) | only at the stop |
 //! | admin HTTP, metrics HTTP | only at the stop |
 //!
 //! Tasks of connections are in the same tracked set and end with their connection.
@@ -40,6 +40,7 @@ use crate::endpoint::{self, CurrentCertificate};
 use crate::fanout::Fanout;
 use crate::gateway::Gateway;
 use crate::health::{self, Health};
+use crate::issuer::{self, Issuer};
 use crate::keys::{self, Certificate};
 use crate::password::Passwords;
 use crate::{admin, connection, directory_mirror, metrics, receipts, revoked, seen};
@@ -97,13 +98,20 @@ impl Server {
         let current = Arc::new(CurrentCertificate::new(&certificate));
         let pem = keys::token_key_pem(config.auth.key.as_deref(), &config.data_dir)?;
         let tokens = Tokens::new(&pem, &config.auth.audience, config.auth.token_life.0)?;
+        let issuer = Issuer::open(&config.auth_issuer)?;
 
         let directory = directory(&config)?;
         let units = config.storage.channel_messages.to_usize();
         let budget = Budget::new(units, config.storage.channel_wait.duration());
         let passwords = Passwords::start(&config.password)?;
-        let gateway =
-            Arc::new(Gateway::new(config, store, dictionaries, budget, tokens, passwords));
+        let gateway = Arc::new(Gateway::new(
+            config,
+            store,
+            dictionaries,
+            budget,
+            (tokens, issuer),
+            passwords,
+        ));
         // Before anybody can sign in with a token of a device that was signed out for good.
         gateway.learn_revoked().await.context("the revoked devices cannot be read")?;
         gateway.set_writers(start_writers(&gateway));
@@ -155,6 +163,7 @@ impl Server {
         tasks.spawn(revoked::run(Arc::clone(gateway)));
         tasks.spawn(health::watch(Arc::clone(gateway), Arc::clone(&health)));
         tasks.spawn(health::keep_house(Arc::clone(gateway), metrics.clone()));
+        tasks.spawn(issuer::watch(Arc::clone(gateway)));
         tasks.spawn(watch_certificate(Arc::clone(gateway), certificate));
         if let Some(port) = metrics_port {
             let (gateway, health) = (Arc::clone(gateway), Arc::clone(&health));

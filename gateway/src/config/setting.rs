@@ -119,13 +119,16 @@ macro_rules! section {
     };
 }
 
-/// The whole: settings outside of sections, then sections.
+/// The whole: settings outside of sections, then sections. A section within another one is a field
+/// of the whole as well, and says its name: `pub auth_issuer: Issuer as "auth.issuer"`.
 macro_rules! configuration {
     (
         $(#[doc = $about:literal])+
         pub struct $name:ident {
             $( $(#[doc = $doc:literal])+ pub $field:ident: $type:ty = $default:expr, )+
-            $( sections: $( $(#[doc = $section_doc:literal])+ pub $section:ident: $section_type:ty, )+ )?
+            $( sections: $(
+                $(#[doc = $section_doc:literal])+ pub $section:ident: $section_type:ty $(as $name_of:literal)?,
+            )+ )?
         }
     ) => {
         $(#[doc = $about])+
@@ -133,7 +136,11 @@ macro_rules! configuration {
         #[serde(deny_unknown_fields, default)]
         pub struct $name {
             $( $(#[doc = $doc])+ pub $field: $type, )+
-            $( $( $(#[doc = $section_doc])+ pub $section: $section_type, )+ )?
+            $( $(
+                $(#[doc = $section_doc])+
+                $(#[serde(rename = $name_of)])?
+                pub $section: $section_type,
+            )+ )?
         }
 
         impl Default for $name {
@@ -154,7 +161,7 @@ macro_rules! configuration {
                 ) ),+];
                 vec![
                     $crate::config::setting::Section { name: "", about: &[], settings },
-                    $( $( <$section_type>::section(stringify!($section)), )+ )?
+                    $( $( <$section_type>::section([$($name_of,)? stringify!($section)][0]), )+ )?
                 ]
             }
 
@@ -162,7 +169,7 @@ macro_rules! configuration {
             pub fn shown(&self) -> Vec<(String, Option<String>)> {
                 use $crate::config::setting::SettingType as _;
                 let mut out = vec![$( (stringify!($field).to_owned(), self.$field.shown()) ),+];
-                $( $( self.$section.shown(stringify!($section), &mut out); )+ )?
+                $( $( self.$section.shown([$($name_of,)? stringify!($section)][0], &mut out); )+ )?
                 out
             }
         }

@@ -65,6 +65,37 @@ fn beyond_loopback_wants_a_certificate() {
 }
 
 #[test]
+fn an_issuer_is_set_whole_or_not_at_all() {
+    let whole = [
+        "auth.issuer.name=https://id.example.com",
+        "auth.issuer.audience=petrel",
+        "auth.issuer.jwks=/etc/petrel/jwks.json",
+    ];
+    let config = load("[auth]\naudience = \"chat\"", &whole).unwrap();
+    assert_eq!(config.auth_issuer.name.as_deref(), Some("https://id.example.com"));
+    assert_eq!(config.auth.audience, "chat");
+    for missing in 0..3 {
+        let mut some = whole.to_vec();
+        some.remove(missing);
+        assert!(load("", &some).unwrap_err().contains("is missing; set all three, or none"));
+    }
+    let in_file = "[auth.issuer]\nalgorithms = [\"ES256\"]\nleeway = \"5s\"";
+    let config = load(in_file, &whole).unwrap();
+    assert_eq!(config.auth_issuer.algorithms, [IssuerAlgorithm::ES256]);
+    for (text, wanted) in [
+        ("[auth.issuer]\nalgorithms = [\"HS256\"]", "auth.issuer.algorithms"),
+        ("[auth.issuer]\nalgorithms = []", "auth.issuer.algorithms"),
+        ("[auth.issuer]\nalgorithm = \"ES256\"", "did you mean auth.issuer.algorithms?"),
+        ("[auth.issuer]\nname = \"\"", "auth.issuer.name"),
+        ("[auth.issuers]\nname = \"x\"", "auth.issuers.name"),
+    ] {
+        let error =
+            load(text, if text.contains("name") { &whole[1..] } else { &whole }).unwrap_err();
+        assert!(error.contains(wanted), "{error:?} lacks {wanted:?}");
+    }
+}
+
+#[test]
 fn connections_have_to_fit_into_the_memory_budget() {
     let error = load("[gateway]\nmemory_budget = \"16MiB\"", &[]).unwrap_err();
     assert!(

@@ -125,6 +125,27 @@ fn in_unit(value: u64, units: &[(&str, u64)]) -> String {
         .map_or_else(|| format!("{value}{smallest}"), |(unit, f)| format!("{}{unit}", value / f))
 }
 
+/// How an outside issuer signs its tokens (RFC 7518, RFC 8037).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+pub enum IssuerAlgorithm {
+    /// Ed25519.
+    EdDSA,
+    /// ECDSA with P-256 and SHA-256.
+    ES256,
+    /// RSA of 2,048 bits or more, PKCS #1 v1.5, with SHA-256.
+    RS256,
+}
+
+impl SettingType for IssuerAlgorithm {
+    fn allowed() -> String {
+        "\"EdDSA\", \"ES256\" or \"RS256\"".to_owned()
+    }
+
+    fn shown(&self) -> Option<String> {
+        Some(format!("\"{self:?}\""))
+    }
+}
+
 /// Text that is never printed.
 #[derive(Clone, Deserialize)]
 #[serde(transparent)]

@@ -77,6 +77,29 @@ async fn password_log_in(
     logged_in(gateway, &gateway.add_device(user, device_label).await?)
 }
 
+pub(super) async fn log_in_with_token(
+    gateway: &Arc<Gateway>,
+    source: IpAddr,
+    log_in: wire::LogInWithToken,
+) -> Result<Vec<Bytes>, Rejection> {
+    let answered = token_log_in(gateway, source, log_in).await;
+    metrics::log_in("token", answered.as_ref().err());
+    answered
+}
+
+async fn token_log_in(
+    gateway: &Arc<Gateway>,
+    source: IpAddr,
+    log_in: wire::LogInWithToken,
+) -> Result<Vec<Bytes>, Rejection> {
+    let Some(issuer) = &gateway.issuer else {
+        return Err(Rejection::Forbidden { needed: "this service believes no outside issuer" });
+    };
+    let who = issuer.verify(&log_in.token)?;
+    let entering = gateway.enter_from_outside(issuer.name(), &who, source, log_in.device_label);
+    logged_in(gateway, &entering.await?)
+}
+
 pub(super) async fn add_device(
     gateway: &Arc<Gateway>,
     session: &Session,

@@ -21,6 +21,7 @@ on_both_stores!(
     two_devices_of_one_user_receive_everything,
     a_revoked_device_is_closed_and_comes_back_with_nothing,
     a_new_password_signs_the_other_devices_out,
+    a_new_password_that_is_sent_again_is_done,
     an_account_is_changed_and_its_log_tells_it,
     chat_goes_on_beside_a_flood_of_log_ins,
 );
@@ -230,6 +231,37 @@ async fn a_new_password_signs_the_other_devices_out(stage: Stage) -> Result<()> 
     let bob = Somebody::new(&gateway, "bob").await?;
     assert!(bob.ask(change("", "tr0ub4dor&3", false)).await?.is_ok());
     another(&gateway, "bob", "tr0ub4dor&3").await?;
+    Ok(())
+}
+
+async fn a_new_password_that_is_sent_again_is_done(stage: Stage) -> Result<()> {
+    let gateway = stage.gateway(&CHEAP).await?;
+    let alice = with_password(&gateway, "alice", "correct horse").await?;
+    let change = |old: &str, new: &str, revoke_others| {
+        What::ChangePassword(wire::ChangePassword {
+            old: old.to_owned(),
+            new: new.to_owned(),
+            revoke_others,
+        })
+    };
+    let id = raw::message_id(raw::now_ms());
+    for _ in 0..2 {
+        let answers = alice.ask_named(id, change("correct horse", "battery staple", false)).await?;
+        assert!(matches!(first(answers)?, Ok(What::Done(_))));
+    }
+    // As a client does that gives the request no name; whatever was asked for is done.
+    let phone = another(&gateway, "alice", "battery staple").await?;
+    let again = alice.ask(change("correct horse", "battery staple", true)).await?;
+    assert!(matches!(again, Ok(What::Done(_))), "{again:?}");
+    assert_eq!(phone.raw.closed_with().await?, Code::Revoked);
+    // Neither the one in force nor the one before proves anything beside another new one.
+    let wrong = alice.ask(change("correct horse", "tr0ub4dor&3", false)).await?;
+    assert_eq!(wrong, Err(Code::WrongSecret));
+
+    let bob = Somebody::new(&gateway, "bob").await?;
+    for _ in 0..2 {
+        assert!(bob.ask(change("", "first of all", false)).await?.is_ok());
+    }
     Ok(())
 }
 

@@ -22,6 +22,7 @@ mod dictionary;
 mod first_chat;
 mod group;
 mod hostile;
+mod issuer;
 mod large_group;
 mod list;
 mod metrics;
