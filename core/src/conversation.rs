@@ -8,6 +8,7 @@
 mod admission;
 mod membership;
 mod refused;
+mod typing;
 
 use std::collections::BTreeMap;
 

@@ -66,6 +66,10 @@ pub const CONTACTS_MAX: u64 = 10_000;
 pub const PEOPLE_PAGE_MAX: usize = 200;
 /// Users whose presence one session watches, at the most.
 pub const WATCHED_MAX: usize = 500;
+/// Live handles up to which a conversation's members are told who types.
+pub const TYPING_HANDLES_MAX: usize = 100;
+/// Members (those who were counted too) up to which handles are counted for that.
+pub const TYPING_MEMBERS_MAX: usize = 1_000;
 
 /// Bytes of a group's name, at the most.
 pub const GROUP_NAME_BYTES_MAX: usize = 128;

@@ -33,6 +33,11 @@ pub struct Bucket {
 }
 
 impl Bucket {
+    /// Whether nothing is in use at monotonic time `now_ns`: as if it were new.
+    pub fn is_full(&self, now_ns: u64) -> bool {
+        self.due_ns <= now_ns
+    }
+
     /// Takes one unit at monotonic time `now_ns`.
     ///
     /// # Errors
@@ -57,8 +62,10 @@ mod tests {
         let rate = Rate::new(10, 5);
         let mut bucket = Bucket::default();
         let start = 1_000_000_000_000;
+        assert!(bucket.is_full(start));
         assert!((0..5).all(|_| bucket.take(rate, start).is_ok()));
         assert_eq!(bucket.take(rate, start), Err(100_000_000));
+        assert!(!bucket.is_full(start + 499_999_999) && bucket.is_full(start + 500_000_000));
         assert_eq!(bucket.take(rate, start + 100_000_000), Ok(()));
         assert!(bucket.take(rate, start + 150_000_000).is_err());
     }

@@ -307,6 +307,7 @@ impl Gateway {
             .boxed()
         })
         .await?;
+        self.sessions.for_each(caller.user, |session| session.forget_presence_shown());
         self.account(caller.user).await
     }
 }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use futures_util::future::join;
 use parking_lot::Mutex;
 use petrel_core::rate::{Bucket, Rate};
 use petrel_proto::code::Code;
@@ -16,7 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::config::Config;
 use crate::gateway::Gateway;
 use crate::session::Session;
-use crate::{clock, metrics, stream};
+use crate::{clock, metrics, stream, typing};
 
 /// Streams that a connection may have open before sign-in.
 pub(crate) const STREAMS_BEFORE_SIGN_IN: u32 = 16;
@@ -237,7 +238,7 @@ fn run(gateway: Arc<Gateway>, incoming: Incoming, place: Place) -> impl Future<O
         let Connected { context, began, mut code } = connected;
         let _fuse = Fuse::of(&context.connection);
         if code.is_none() {
-            accept_streams(&context).await;
+            join(accept_streams(&context), typing::read_datagrams(&context)).await;
         }
         if let Some(code) = code.take() {
             context.connection.close(VarInt::from_u32(code.number()), code.label().as_bytes());
@@ -293,10 +294,11 @@ async fn begin(gateway: Arc<Gateway>, incoming: Incoming) -> Option<Connected> {
             spawn_stream(&context, send, recv);
         }
     };
+    let dropping = typing::drop_datagrams(&context.connection);
     let code = tokio::select! {
         _ = context.session.wait() => None,
         // Nothing is left to accept from: the connection is gone.
-        () = accepting => None,
+        _ = join(accepting, dropping) => None,
         () = sleep_until(deadline) => Some(Code::SignInTimeout),
     };
     Some(Connected { context, began, code })

@@ -131,11 +131,9 @@ async fn sign_in(context: &Context, hello: &wire::Hello) -> Result<Arc<Session>,
     Ok(session)
 }
 
-/// What both sides have; typing is a client's only, so far.
+/// What both sides have.
 fn features(hello: &wire::Hello) -> Vec<&'static str> {
-    let mut common = version::common_features(hello.features.iter().map(String::as_str));
-    common.retain(|feature| *feature != version::FEATURE_TYPING);
-    common
+    version::common_features(hello.features.iter().map(String::as_str))
 }
 
 fn welcome(gateway: &Gateway, session: &Session, hello: &wire::Hello) -> Bytes {

@@ -27,6 +27,7 @@ use crate::receipts::Receipts;
 use crate::revoked::RevokedDevices;
 use crate::seen::Seen;
 use crate::session_table::SessionTable;
+use crate::typing::Typing;
 
 /// Rates that every session has.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +55,8 @@ pub(crate) struct Gateway {
     pub conversations: ConversationTable,
     /// Receipts on their way to the store and to other members.
     pub receipts: Receipts,
+    /// Who types, as far as that has to wait for the store.
+    pub typing: Typing,
     /// Tokens.
     pub tokens: Tokens,
     /// The outside issuer whose tokens are believed, if there is one.
@@ -120,6 +123,7 @@ impl Gateway {
             budget,
             conversations: ConversationTable::default(),
             receipts: Receipts::default(),
+            typing: Typing::default(),
             tokens,
             issuer,
             passwords,

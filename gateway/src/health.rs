@@ -83,6 +83,8 @@ impl Health {
         gauge!("petrel_gateway_fanout_waiting_entries_max")
             .set(as_gauge(crate::fanout::large::WAITING_ENTRIES_MAX));
         gauge!("petrel_gateway_receipts_waiting").set(as_gauge(gateway.receipts.waiting()));
+        gauge!("petrel_gateway_typing_waiting").set(as_gauge(gateway.typing.waiting()));
+        gauge!("petrel_gateway_typing_waiting_max").set(as_gauge(crate::typing::WAITING_MAX));
         gauge!("petrel_gateway_send_queue_bytes").set(as_gauge(queued));
         gauge!("petrel_gateway_send_queue_bytes_max")
             .set(gateway.config.gateway.send_queue.0 as f64);

@@ -42,6 +42,7 @@ mod session_table;
 mod session_writer;
 mod stream;
 mod translate;
+mod typing;
 
 pub mod seed;
 

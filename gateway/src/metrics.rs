@@ -55,6 +55,8 @@ pub(crate) struct Metrics {
     pub receipts_overflows: Counter,
     /// Receipts that the store did not take.
     pub receipts_lost: Counter,
+    /// Typing that found no room to wait for the store in.
+    pub typing_overflows: Counter,
     /// Bytes of bodies, decoded.
     pub body_decoded_bytes: Counter,
     /// Bytes of bodies, as stored.
@@ -96,6 +98,7 @@ pub(crate) fn get() -> &'static Metrics {
         hints: counter!("petrel_gateway_hints_total"),
         receipts_overflows: counter!("petrel_gateway_receipts_overflows_total"),
         receipts_lost: counter!("petrel_gateway_receipts_lost_total"),
+        typing_overflows: counter!("petrel_gateway_typing_overflows_total"),
         body_decoded_bytes: counter!("petrel_gateway_body_decoded_bytes_total"),
         body_encoded_bytes: counter!("petrel_gateway_body_encoded_bytes_total"),
         handshake: histogram!("petrel_gateway_handshake_seconds"),
@@ -108,6 +111,40 @@ pub(crate) fn get() -> &'static Metrics {
         udp_tx_bytes: gauge!("petrel_quic_udp_sent_bytes"),
     });
     &METRICS
+}
+
+/// What became of a client's Typing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Typing {
+    /// The others were told.
+    Told,
+    /// It came too often.
+    Limited,
+    /// It is no Typing.
+    Malformed,
+    /// Nobody is to be told of it, or nobody is there.
+    Refused,
+    /// It waited too long for the store.
+    Late,
+}
+
+impl Typing {
+    const ALL: [Self; 5] = [Self::Told, Self::Limited, Self::Malformed, Self::Refused, Self::Late];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Told => "told",
+            Self::Limited => "limited",
+            Self::Malformed => "malformed",
+            Self::Refused => "refused",
+            Self::Late => "late",
+        }
+    }
+}
+
+/// A client's Typing came to this.
+pub(crate) fn typing(result: Typing) {
+    counter!("petrel_gateway_typing_total", "result" => result.label()).increment(1);
 }
 
 /// A refusal was sent.
@@ -222,6 +259,9 @@ fn begin_at_zero() {
         counter!("petrel_gateway_refusals_total", "code" => code.label()).absolute(0);
         counter!("petrel_gateway_sign_ins_total", "result" => code.label()).absolute(0);
     }
+    for result in Typing::ALL {
+        counter!("petrel_gateway_typing_total", "result" => result.label()).absolute(0);
+    }
     for reason in ["rate", "full", "handshake", "handshake_timeout"] {
         counter!("petrel_gateway_connections_refused_total", "reason" => reason).absolute(0);
     }
@@ -268,6 +308,8 @@ fn describe() {
         ),
         ("petrel_gateway_receipts_overflows_total", "Receipts that found the waiting table full."),
         ("petrel_gateway_receipts_lost_total", "Receipts that the store did not take."),
+        ("petrel_gateway_typing_total", "Typing of clients, by what became of it."),
+        ("petrel_gateway_typing_overflows_total", "Typing dropped as too much of it waited."),
         ("petrel_gateway_refusals_total", "Refusals sent, by code."),
         ("petrel_gateway_sign_ins_total", "Sign-ins, by result."),
         ("petrel_gateway_log_ins_total", "Log-ins, by method and result."),
@@ -320,6 +362,8 @@ fn describe() {
             "Entries that one large conversation's queue takes, at the most.",
         ),
         ("petrel_gateway_receipts_waiting", "Receipts waiting to be passed on."),
+        ("petrel_gateway_typing_waiting", "Typing waiting for a look at the store."),
+        ("petrel_gateway_typing_waiting_max", "Typing that may wait so, at the most."),
         ("petrel_gateway_send_queue_bytes", "Bytes waiting in all sessions' queues."),
         (
             "petrel_gateway_send_queue_bytes_max",

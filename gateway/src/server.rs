@@ -6,6 +6,7 @@
 //! | accepting connections | the endpoint is closed: stop |
 //! | writers (`petrel-storage`) | by themselves only through a panic: drain and exit with an error |
 //! | receipts, when devices were seen | only at the stop, after a last flush |
+//! | typing that waits for the store | only at the stop |
 //! | revoked devices | only at the stop |
 //! | mirror to Redis (if set) | only at the stop, after taking its entries back |
 //! | health, housekeeping, certificate watch, issuer's keys (if set) | only at the stop |
@@ -43,7 +44,7 @@ use crate::health::{self, Health};
 use crate::issuer::{self, Issuer};
 use crate::keys::{self, Certificate};
 use crate::password::Passwords;
-use crate::{admin, connection, directory_mirror, metrics, receipts, revoked, seen};
+use crate::{admin, connection, directory_mirror, metrics, receipts, revoked, seen, typing};
 
 /// Between two looks at the certificate's files.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(5);
@@ -160,6 +161,7 @@ impl Server {
         tasks.spawn(accept(Arc::clone(gateway), self.endpoint.clone()));
         tasks.spawn(receipts::run(Arc::clone(gateway)));
         tasks.spawn(seen::run(Arc::clone(gateway)));
+        tasks.spawn(typing::run(Arc::clone(gateway)));
         tasks.spawn(revoked::run(Arc::clone(gateway)));
         tasks.spawn(health::watch(Arc::clone(gateway), Arc::clone(&health)));
         tasks.spawn(health::keep_house(Arc::clone(gateway), metrics.clone()));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use petrel_core::change::Audience;
 use petrel_core::id::{DeviceId, UserId};
 use petrel_core::rate::{Bucket, Rate};
 use petrel_storage::budget::Share;
@@ -25,6 +26,10 @@ pub(crate) struct Session {
     share: Share,
     wants_previews: bool,
     wants_receipts: bool,
+    wants_typing: bool,
+    /// To whom the user shows that he is there, and when that was read: the second, then the audience's number;
+    /// 0 if it is not known.
+    presence_shown: AtomicU64,
     sends: Mutex<Bucket>,
     requests: Mutex<Bucket>,
     requests_under_way: Semaphore,
@@ -34,6 +39,8 @@ pub(crate) struct Session {
     refresh_asked: AtomicBool,
 }
 
+/// For so long it is not read again to whom a user shows that he is there.
+const SHOWN_FRESH_S: u32 = 60;
 /// Requests at once on one connection.
 pub(crate) const REQUESTS_AT_ONCE: u32 = 8;
 
@@ -47,7 +54,7 @@ impl Session {
         large_frames: Arc<Semaphore>,
         features: &[&str],
     ) -> Self {
-        use petrel_proto::version::{FEATURE_PREVIEW, FEATURE_RECEIPTS};
+        use petrel_proto::version::{FEATURE_PREVIEW, FEATURE_RECEIPTS, FEATURE_TYPING};
         Self {
             id: Uuid::now_v7(),
             user: identity.user(),
@@ -57,6 +64,8 @@ impl Session {
             share,
             wants_previews: features.contains(&FEATURE_PREVIEW),
             wants_receipts: features.contains(&FEATURE_RECEIPTS),
+            wants_typing: features.contains(&FEATURE_TYPING),
+            presence_shown: AtomicU64::new(0),
             sends: Mutex::default(),
             requests: Mutex::default(),
             large_frames,
@@ -105,6 +114,29 @@ impl Session {
     /// Whether it asked for others' receipts.
     pub(crate) fn wants_receipts(&self) -> bool {
         self.wants_receipts
+    }
+
+    /// Whether it says and hears who types.
+    pub(crate) fn wants_typing(&self) -> bool {
+        self.wants_typing
+    }
+
+    /// To whom the user shows that he is there, if that was read not long ago.
+    pub(crate) fn presence_shown(&self, now_s: u32) -> Option<Audience> {
+        let known = self.presence_shown.load(Ordering::Relaxed);
+        let is_fresh = (known >> 8) + u64::from(SHOWN_FRESH_S) >= u64::from(now_s);
+        Audience::from_number(known & 0xff).filter(|_| is_fresh)
+    }
+
+    /// Notes what was read of that at second `now_s`.
+    pub(crate) fn set_presence_shown(&self, shown: Audience, now_s: u32) {
+        let known = u64::from(now_s) << 8 | u64::from(shown.number());
+        self.presence_shown.store(known, Ordering::Relaxed);
+    }
+
+    /// It has changed.
+    pub(crate) fn forget_presence_shown(&self) {
+        self.presence_shown.store(0, Ordering::Relaxed);
     }
 
     /// Bounds the large frames of which a part has come, on all streams of its connection.

@@ -14,6 +14,7 @@ use petrel_core::store::{ConversationSummary, GroupSummary, Receipt};
 use petrel_proto::code::Code;
 use petrel_proto::frame::{bare, encode};
 use petrel_proto::wire::{self, Frame, frame::What};
+use prost::Message as _;
 
 pub(crate) use account::{account, account_command, device_found};
 pub(crate) use event::event;
@@ -248,6 +249,19 @@ pub(crate) fn peer_receipt(receipt: Receipt) -> wire::MemberReceipt {
 /// Other members' receipts.
 pub(crate) fn receipts(members: Vec<wire::MemberReceipt>) -> Bytes {
     encode(&bare(What::Receipts(wire::Receipts { members })))
+}
+
+/// Somebody types, or has stopped: a datagram, so a frame without a length.
+pub(crate) fn typing(conversation: ConversationId, user: UserId, stopped: bool) -> Bytes {
+    let frame = Frame {
+        sender: bytes_of(user.as_bytes()),
+        what: Some(What::Typing(wire::Typing {
+            conversation: bytes_of(conversation.as_bytes()),
+            stopped,
+        })),
+        ..Frame::default()
+    };
+    frame.encode_to_vec().into()
 }
 
 /// Entries that are not pushed.

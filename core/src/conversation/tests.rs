@@ -11,6 +11,8 @@ use crate::store::{Append, ConversationKind};
 mod admission;
 #[path = "tests/membership.rs"]
 mod membership;
+#[path = "tests/typing.rs"]
+mod typing;
 
 const ALICE: UserId = UserId([1; 16]);
 const BOB: UserId = UserId([2; 16]);

@@ -35,3 +35,4 @@ mod stop;
 mod stream;
 mod terminal;
 mod token;
+mod typing;
