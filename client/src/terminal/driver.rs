@@ -172,6 +172,9 @@ impl Driver {
                     self.model.say(error.to_string());
                 }
             }
+            Effect::Typing { conversation, is_typing } => {
+                self.client.typing(conversation, is_typing);
+            }
             Effect::Read { conversation, seq } => self.client.read_up_to(conversation, seq),
             Effect::Send { to, what } => match self.client.send_draft(&to, what.draft()) {
                 Ok(id) => self.take(Input::Queued { to, id, what }),

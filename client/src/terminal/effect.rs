@@ -173,6 +173,11 @@ pub(super) enum Effect {
     Names(Vec<UserId>),
     /// What a group is now.
     Group(ConversationId),
+    /// The user writes there, or does so no longer.
+    Typing {
+        conversation: ConversationId,
+        is_typing: bool,
+    },
     Find {
         names: Vec<String>,
         purpose: Purpose,

@@ -109,6 +109,8 @@ pub(super) struct Model {
     pub(super) order: Vec<ConversationId>,
     pub(super) selected: Option<ConversationId>,
     pub(super) composer: Composer,
+    /// Where others are told that the user writes.
+    pub(super) writing: Option<ConversationId>,
     /// A password is asked for.
     pub(super) prompt: Option<Prompt>,
     pub(super) composing: Option<Composing>,
@@ -143,6 +145,7 @@ impl Model {
             order: Vec::new(),
             selected: None,
             composer: Composer::default(),
+            writing: None,
             prompt: None,
             composing: None,
             completion: None,

@@ -5,6 +5,7 @@ mod bytes;
 mod frames;
 mod groups;
 mod messages;
+mod passing;
 mod people;
 mod updates;
 
@@ -207,7 +208,20 @@ impl Screen {
         terminal.backend().to_string()
     }
 
+    /// What is to be done, but for what is said in passing.
     fn effects(&mut self) -> Vec<Effect> {
-        std::mem::take(&mut self.effects)
+        let mut effects = std::mem::take(&mut self.effects);
+        effects.retain(|effect| !matches!(effect, Effect::Typing { .. }));
+        effects
+    }
+
+    /// Where the user was said to write, or to do so no longer.
+    fn typing(&mut self) -> Vec<(ConversationId, bool)> {
+        let effects = std::mem::take(&mut self.effects);
+        let typing = effects.into_iter().filter_map(|effect| match effect {
+            Effect::Typing { conversation, is_typing } => Some((conversation, is_typing)),
+            _ => None,
+        });
+        typing.collect()
     }
 }

@@ -9,6 +9,7 @@ mod mouse;
 mod orders;
 mod picking;
 mod search;
+mod typing;
 
 use bytes::Bytes;
 
@@ -61,7 +62,8 @@ pub(super) fn update(model: &mut Model, input: Input) -> Vec<Effect> {
 
 fn terminal(model: &mut Model, event: crossterm::event::Event) -> Vec<Effect> {
     use crossterm::event::Event as Terminal;
-    match event {
+    let before = model.composer.text().to_owned();
+    let mut effects = match event {
         Terminal::Key(key) if key.is_press() || key.is_repeat() => keys::key(model, key),
         Terminal::Mouse(mouse) => mouse::mouse(model, mouse),
         Terminal::Paste(text) => {
@@ -69,7 +71,9 @@ fn terminal(model: &mut Model, event: crossterm::event::Event) -> Vec<Effect> {
             Vec::new()
         }
         _ => Vec::new(),
-    }
+    };
+    effects.extend(typing::say(model, &before));
+    effects
 }
 
 /// Scrolls what is in front. The next frame corrects what is too far.

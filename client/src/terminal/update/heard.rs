@@ -1,10 +1,12 @@
 //! What the client says.
 
+use petrel_proto::code::Code;
+
 use super::{Ask, Effect, entries};
 use crate::event::{ConversationRef, Event, OfflineReason, Receipt, Refused};
 use crate::id::{ConversationId, UserId};
 use crate::logged::{OwnChange, OwnEvent};
-use crate::request::{Contact, Friendship, UserFound};
+use crate::request::{Contact, Friendship, Role, UserFound};
 use crate::terminal::clean;
 use crate::terminal::model::{Link, Model, PRESENT_MAX, TYPING_MAX, refusal};
 
@@ -48,7 +50,14 @@ pub(super) fn event(model: &mut Model, event: Event) -> Vec<Effect> {
         Event::AttachRefused { conversation, code, text } => {
             if let Some(known) = model.conversations.get_mut(&conversation) {
                 known.is_attached = false;
-                model.say(format!("cannot be shown: {}", refusal(code, &text)));
+                match &mut known.group {
+                    Some(group) if code == Code::NotFound => {
+                        group.role = Role::Outside;
+                        let name = group.profile.name.clone();
+                        model.say(format!("you are no member of {name} any more"));
+                    }
+                    _ => model.say(format!("cannot be shown: {}", refusal(code, &text))),
+                }
             }
         }
         Event::Hint { conversation, peer, .. } => {

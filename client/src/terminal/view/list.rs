@@ -6,7 +6,7 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use unicode_width::UnicodeWidthStr as _;
 
-use super::{Drawn, bold, dim};
+use super::{Drawn, bold, dim, status};
 use crate::terminal::model::{Conversation, Last, Model};
 use crate::terminal::wrap::cut;
 
@@ -55,7 +55,9 @@ pub(super) fn draw(model: &Model, frame: &mut Frame<'_>, area: Rect, drawn: &mut
             Span::styled(badge, style.fg(Color::Yellow)),
         ]);
         frame.buffer_mut().set_line(area.x, y, &line, area.width);
-        let last = Line::styled(cut(&last(model, conversation), width), dim());
+        let below = status::writing(model, conversation);
+        let below = below.unwrap_or_else(|| last(model, conversation));
+        let last = Line::styled(cut(&below, width), dim());
         frame.buffer_mut().set_line(area.x, y + 1, &last, area.width);
         drawn.list.push((place, *id));
         y += ROWS;

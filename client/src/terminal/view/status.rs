@@ -8,6 +8,7 @@ use unicode_width::UnicodeWidthStr as _;
 
 use super::{bold, dim};
 use crate::request::Role;
+use crate::terminal::happened::listed;
 use crate::terminal::model::{Composing, Conversation, Link, Model};
 use crate::terminal::prompt::Prompt;
 use crate::terminal::wrap::cut;
@@ -109,6 +110,16 @@ fn full_title(model: &Model, known: &Conversation) -> String {
     }
 }
 
+/// Who is writing, in words.
+pub(super) fn writing(model: &Model, known: &Conversation) -> Option<String> {
+    let is = match known.typing.len() {
+        0 => return None,
+        1 => "is",
+        _ => "are",
+    };
+    Some(format!("{} {is} writing", listed(&known.typing, &|user| model.name(user))))
+}
+
 pub(super) fn header(model: &Model, frame: &mut Frame<'_>, area: Rect, is_alone: bool) {
     let mut title = match model.on_screen() {
         Some(conversation) => full_title(model, conversation),
@@ -124,8 +135,8 @@ pub(super) fn header(model: &Model, frame: &mut Frame<'_>, area: Rect, is_alone:
             title = format!("(! {}) {title}", model.asking());
         }
     }
-    if let Some(user) = model.on_screen().and_then(|known| known.typing.first()) {
-        title = format!("{title} ({} is writing)", model.name(*user));
+    if let Some(writing) = model.on_screen().and_then(|known| writing(model, known)) {
+        title = format!("{title} ({writing})");
     }
     let width = usize::from(area.width);
     frame.buffer_mut().set_stringn(area.x, area.y, cut(&title, width), width, bold());

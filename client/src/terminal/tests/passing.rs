@@ -1,0 +1,60 @@
+//! What passes: who is writing.
+
+use super::*;
+
+#[test]
+fn writing_a_message_is_said_and_its_end_once() {
+    let mut screen = Screen::with_two(80, 20);
+    let (bob, carol) = (pair(BOB).id, pair(CAROL).id);
+    screen.typing();
+    screen.key(KeyCode::Char('h'));
+    screen.key(KeyCode::Char('i'));
+    assert_eq!(screen.typing(), [(bob, true), (bob, true)]);
+    // Moving the cursor says nothing; sending ends it.
+    screen.key(KeyCode::Left);
+    assert_eq!(screen.typing(), []);
+    screen.key(KeyCode::Enter);
+    assert_eq!(screen.typing(), [(bob, false)]);
+    // Taking all back ends it as well, and so does going elsewhere, where it begins with a key.
+    screen.key(KeyCode::Char('h'));
+    screen.key(KeyCode::Backspace);
+    assert_eq!(screen.typing(), [(bob, true), (bob, false)]);
+    screen.key(KeyCode::Char('h'));
+    screen.press(KeyCode::Down, KeyModifiers::ALT);
+    assert_eq!(screen.typing(), [(bob, true), (bob, false)]);
+    screen.key(KeyCode::Char('o'));
+    assert_eq!(screen.typing(), [(carol, true)]);
+}
+
+#[test]
+fn commands_passwords_and_searches_are_written_to_nobody() {
+    let mut screen = Screen::with_two(80, 20);
+    screen.typing();
+    for c in "/remark bob x".chars() {
+        screen.key(KeyCode::Char(c));
+    }
+    screen.press(KeyCode::Char('u'), KeyModifiers::CONTROL);
+    screen.type_line("/password");
+    screen.key(KeyCode::Char('x'));
+    screen.key(KeyCode::Esc);
+    screen.press(KeyCode::Char('f'), KeyModifiers::CONTROL);
+    screen.key(KeyCode::Char('x'));
+    screen.key(KeyCode::Esc);
+    assert_eq!(screen.typing(), []);
+    // What begins with // is a message.
+    screen.take(Input::Terminal(TerminalEvent::Paste("//x".into())));
+    assert_eq!(screen.typing(), [(pair(BOB).id, true)]);
+}
+
+#[test]
+fn who_is_writing_is_shown_in_the_list_and_above_the_messages() {
+    let mut screen = Screen::with_group(80, 16);
+    let typing = |user, typing| Event::Typing { conversation: GROUP, user, typing };
+    screen.hear(typing(BOB, true));
+    assert_eq!(screen.draw().matches("bob is writing").count(), 2);
+    screen.hear(typing(CAROL, true));
+    assert!(screen.draw().contains("(bob and carol are writing)"));
+    screen.hear(typing(BOB, false));
+    screen.hear(Event::Entry(in_group(6, CAROL, "there")));
+    assert!(!screen.draw().contains("writing"));
+}
