@@ -74,6 +74,14 @@ id!(
     NodeId
 );
 
+impl UserId {
+    /// The account that the service's own messages come from: the first 16 bytes of SHA-256 over
+    /// `petrel system 1`.
+    pub fn of_system() -> Self {
+        Self(ConversationId::derived(b"petrel system 1", &[]).0)
+    }
+}
+
 impl ConversationId {
     /// The conversation of two people: the first 16 bytes of SHA-256 over
     /// `petrel pair 1` and both user ids in byte order, so that first messages

@@ -81,6 +81,9 @@ impl Gateway {
     ) -> Result<MadeDevice, Rejection> {
         account::check_user_name(&name)?;
         account::check_device_label(&label)?;
+        if name == self.config.admin.system_name {
+            return Err(Rejection::NameTaken);
+        }
         let (mut account, secret) = new_account(name, label);
         if !password.is_empty() {
             account::check_password("password", &password)?;
@@ -118,7 +121,7 @@ impl Gateway {
             }
             let wanted = who.preferred_name.as_deref().and_then(account::user_name_like);
             let name = match wanted {
-                Some(name) if tried == 0 => name,
+                Some(name) if tried == 0 && name != self.config.admin.system_name => name,
                 name => {
                     let name = name.as_deref().unwrap_or(NAMELESS);
                     account::numbered_user_name(name, rand::random())

@@ -1,8 +1,18 @@
-//! The admin HTTP port: `/livez`, `/readyz`, `/metrics`. On loopback only; where a monitoring
-//! system on another machine has to reach these three, they are on a port of their own too
-//! (`admin.metrics_listen`).
+//! The admin HTTP port: `/livez`, `/readyz`, `/metrics`, and the admin API below `/admin`, for who
+//! has its token. On loopback only; where a monitoring system on another machine has to reach the first
+//! three, they are on a port of their own too (`admin.metrics_listen`), which never has the API.
 
+mod api;
+mod arguments;
+mod devices;
+mod groups;
 mod listener;
+mod messages;
+mod openapi;
+mod problem;
+mod table;
+mod token;
+mod users;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,14 +21,19 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
-use axum::routing::get;
+use axum::routing::{any, get};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
 
 use crate::gateway::Gateway;
 use crate::health::Health;
 
+pub(crate) use api::Api;
 pub(crate) use listener::FewConnections;
+pub use openapi::text as openapi_text;
+pub use table::{Argument, COMMANDS, Command, Field, GROUPS, Kind, Shape, find};
+pub(crate) use token::AdminToken;
+pub use token::read_token;
 
 /// A store that answers and has committed nothing for so long (a full disk, a read-only or
 /// hanging database) is not ready.
@@ -36,8 +51,15 @@ pub(crate) fn routes(
     gateway: Arc<Gateway>,
     metrics: PrometheusHandle,
     health: Arc<Health>,
+    token: AdminToken,
 ) -> Router {
-    monitoring_routes(gateway, metrics, health)
+    let api = Arc::new(Api::new(Arc::clone(&gateway), token));
+    let guarded = Router::new()
+        .route("/admin", any(api::serve))
+        .route("/admin/", any(api::serve))
+        .route("/admin/{*path}", any(api::serve))
+        .with_state(api);
+    monitoring_routes(gateway, metrics, health).merge(guarded)
 }
 
 /// What may be asked from outside: nothing that changes anything or names anybody.

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use petrel_core::change::{Change, ChangeEntry, ChangeOutcome, RowChange};
+use petrel_core::change::{Change, ChangeEntry, ChangeOutcome, Guard, RowChange};
 use petrel_core::conversation::judge_id;
 use petrel_core::entry::{Changes, Entry, Placed};
 use petrel_core::error::Rejection;
 use petrel_core::event::{Decision, Log};
 use petrel_core::id::{ClientMessageId, ConversationId, UserId};
 use petrel_core::limits;
-use petrel_core::store::{Page, StoreError};
+use petrel_core::store::{ConversationRecord, Page, StoreError};
 use uuid::Uuid;
 
 use crate::attach::unavailable;
@@ -92,6 +92,43 @@ pub(crate) async fn carry_out<'a, T>(
     Err(Rejection::Conflict { what: "what this is about" })
 }
 
+/// Writes an entry of the service's own into the log of a pair or a group, where `judge` finds that it
+/// may stand, and hands it out.
+///
+/// # Errors
+/// What `judge` says; [`Rejection::NotFound`] if there is no such log; `Unavailable`;
+/// [`Rejection::Conflict`] if others were quicker each time.
+pub(crate) async fn write_entry(
+    gateway: &Arc<Gateway>,
+    entry: ChangeEntry,
+    judge: impl Fn(&ConversationRecord) -> Result<Guard, Rejection>,
+) -> Result<Placed, Rejection> {
+    for _ in 0..TRIES_MAX {
+        // In memory before it is written, so that its place is known when it comes.
+        let loaded = gateway.conversation(entry.conversation).await?;
+        let found = gateway.store.conversation(entry.conversation).await;
+        let found = found.map_err(|error| unavailable(&error))?;
+        let (Some(cell), Some(record)) = (loaded, found) else {
+            return Err(Rejection::NotFound);
+        };
+        let guards = vec![judge(&record)?];
+        let change = Change { guards, rows: Vec::new(), entries: vec![entry.clone()] };
+        match apply(gateway, &change).await? {
+            ChangeOutcome::Done(placed) => {
+                let placed = *placed.first().ok_or(Rejection::Internal)?;
+                gateway.offer(&cell, entry_of(&entry, placed), None);
+                return Ok(placed);
+            }
+            ChangeOutcome::Duplicate(placed) => {
+                gateway.read_on(&cell).await;
+                return Ok(placed);
+            }
+            ChangeOutcome::Stale => {}
+        }
+    }
+    Err(Rejection::Conflict { what: "the conversation" })
+}
+
 /// Loads the logs that are written to, as far as somebody here reads them, so that they know the
 /// place of what comes. Own logs are made if they are missing, which the store tells by `Stale`.
 async fn prepare(
@@ -167,7 +204,7 @@ async fn hand_out(
     let entries = change.entries.iter().zip(placed).map(|(entry, placed)| entry_of(entry, placed));
     for ((entry, (log, event)), cell) in entries.zip(decision.events).zip(cells) {
         match cell {
-            Some(cell) => gateway.offer(&cell, entry, event),
+            Some(cell) => gateway.offer(&cell, entry, Some(event)),
             // A group that this request has made.
             None if matches!(log, Log::Group(_)) => gateway.announce(entry).await,
             None => {}

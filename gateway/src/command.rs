@@ -1,5 +1,6 @@
 //! The command line.
 
+mod admin;
 mod chat;
 mod config;
 mod dictionary;
@@ -51,14 +52,14 @@ enum Command {
     Config(config::Command),
     /// Looks whether a gateway with these settings would run well here; exits with 1 if not.
     Doctor(doctor::Options),
-    /// Works on the store directly.
+    /// Looks after a gateway that runs here: users, devices, groups.
     #[command(subcommand)]
     Admin(Admin),
 }
 
 #[derive(Debug, Subcommand)]
 enum Admin {
-    /// Makes many accounts at once, for load tests.
+    /// Makes many accounts at once, straight in the store, for load tests.
     Seed {
         /// How many.
         #[arg(long)]
@@ -70,6 +71,8 @@ enum Admin {
         #[arg(long)]
         out: PathBuf,
     },
+    #[command(flatten)]
+    Call(admin::Call),
 }
 
 /// Does what the arguments say.
@@ -84,6 +87,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Some(Command::Health(options)) => health::run(&options, &load()?),
         Some(Command::Config(command)) => return config::run(&command, layers),
         Some(Command::Doctor(options)) => return doctor::run(&options, layers()),
+        Some(Command::Admin(Admin::Call(call))) => admin::run(call, &load()?),
         Some(Command::Admin(Admin::Seed { users, prefix, out })) => {
             let config = load()?;
             runtime(0)?.block_on(petrel_gateway::seed::seed(&config, users, &prefix, &out))

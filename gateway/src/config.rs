@@ -15,7 +15,7 @@ mod value;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use petrel_core::limits;
+use petrel_core::{account, limits};
 
 pub use layer::{Loaded, Origin, Problem};
 pub use setting::{Section, Setting, SettingType};
@@ -131,6 +131,11 @@ section! {
         /// system on another machine or in another container can reach. They have no log-in: give
         /// it an address of a private network.
         pub metrics_listen: Option<SocketAddr> = None => "10.0.0.5:4481",
+        /// What a caller of the admin API proves himself with: 32 to 512 visible ASCII characters. Default:
+        /// made at the first start, in `admin.token` in the data directory.
+        pub token: Option<Secret> = None => "the output of openssl rand -hex 32",
+        /// The user name of the account that the service's own messages come from; nobody can register it.
+        pub system_name: String = "system".to_owned(),
     }
 }
 
@@ -317,6 +322,9 @@ impl Config {
                     self.admin.listen
                 ),
             ));
+        }
+        if let Err(refused) = account::check_user_name(&self.admin.system_name) {
+            return Err(("admin.system_name", refused.to_string()));
         }
         self.auth_issuer.check()?;
         if let Some(url) = &self.redis.url

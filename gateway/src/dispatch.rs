@@ -2,7 +2,7 @@
 //! here, by topic.
 
 mod account;
-mod group;
+pub(crate) mod group;
 mod list;
 mod member;
 mod name;

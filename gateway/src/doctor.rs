@@ -72,7 +72,9 @@ pub async fn examine(config: &Config) -> Vec<Finding> {
         files::data_dir(&config.data_dir),
         files::certificate(config),
         files::token_key(config),
+        files::admin_token(config),
     ];
+    found.extend(files::issuer(config));
     found.extend(service::database(config).await);
     found.push(service::redis(config).await);
     found.extend(network::ports(config).await);

@@ -227,11 +227,14 @@ impl Gateway {
         }
     }
 
-    /// Hands out an entry that a request has written, with what it did to the group.
-    pub(crate) fn offer(self: &Arc<Self>, cell: &Arc<Cell>, entry: Entry, event: Event) {
+    /// Hands out an entry that a request has written, with what it did to the group, if anything.
+    pub(crate) fn offer(self: &Arc<Self>, cell: &Arc<Cell>, entry: Entry, event: Option<Event>) {
         let mut locked = cell.lock();
         let Some(conversation) = locked.as_mut() else { return };
-        let offered = conversation.offer_event(entry, event);
+        let offered = match event {
+            Some(event) => conversation.offer_event(entry, event),
+            None => conversation.offer(entry, Vec::new()),
+        };
         self.hand_out(cell, conversation, offered.ready);
         drop(locked);
         if offered.repair {

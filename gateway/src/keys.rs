@@ -156,7 +156,10 @@ pub(crate) fn reset_keys(dir: &Path, listen: SocketAddr) -> Result<ResetKeys> {
 }
 
 /// Writes a file that only we may read, whole or not at all.
-fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
+///
+/// # Errors
+/// If it cannot be written.
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
     let write = || -> io::Result<()> {
         let unfinished = path.with_extension("new");
         let mut file = OpenOptions::new()

@@ -4,13 +4,13 @@
 //! **Invariant:** only `server.rs` names concrete stores, only `translate.rs`
 //! speaks both wire and core, and no task of a session waits for another session.
 
+pub mod admin;
 pub mod config;
 pub mod doctor;
 pub mod server;
 pub mod telemetry;
 
 mod account;
-mod admin;
 mod attach;
 mod auth;
 mod body;

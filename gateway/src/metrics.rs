@@ -164,6 +164,18 @@ pub(crate) fn log_in(method: &'static str, refusal: Option<&Rejection>) {
     counter!("petrel_gateway_log_ins_total", "method" => method, "result" => result).increment(1);
 }
 
+/// A command of the admin API was carried out, or refused.
+pub(crate) fn admin_call(command: &'static crate::admin::Command, result: &'static str) {
+    let command = format!("{command:?}");
+    counter!("petrel_gateway_admin_calls_total", "command" => command, "result" => result)
+        .increment(1);
+}
+
+/// A caller of the admin API did not have its token.
+pub(crate) fn admin_refused(reason: &'static str) {
+    counter!("petrel_gateway_admin_refused_total", "reason" => reason).increment(1);
+}
+
 /// Passwords that may wait, at the most.
 pub(crate) fn password_queue_max(passwords: usize) {
     gauge!("petrel_gateway_passwords_waiting_max").set(passwords as f64);
@@ -268,6 +280,9 @@ fn begin_at_zero() {
     for reason in ["here", "client", "silence", "reset", "transport"] {
         counter!("petrel_gateway_connections_closed_total", "reason" => reason).absolute(0);
     }
+    for reason in ["unauthenticated", "rate_limited"] {
+        counter!("petrel_gateway_admin_refused_total", "reason" => reason).absolute(0);
+    }
     counter!("petrel_process_panics_total").absolute(0);
     let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     gauge!("petrel_process_start_timestamp_seconds").set(started.as_secs_f64());
@@ -313,6 +328,8 @@ fn describe() {
         ("petrel_gateway_refusals_total", "Refusals sent, by code."),
         ("petrel_gateway_sign_ins_total", "Sign-ins, by result."),
         ("petrel_gateway_log_ins_total", "Log-ins, by method and result."),
+        ("petrel_gateway_admin_calls_total", "Commands of the admin API, by command and result."),
+        ("petrel_gateway_admin_refused_total", "Calls of the admin API without its token."),
         ("petrel_gateway_passwords_overflows_total", "Passwords refused as the queue was full."),
         (
             "petrel_gateway_sessions_revoked_total",

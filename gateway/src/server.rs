@@ -34,6 +34,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::admin::{AdminToken, FewConnections};
 use crate::auth::Tokens;
 use crate::config::Config;
 use crate::dictionaries::Dictionaries;
@@ -48,6 +49,10 @@ use crate::{admin, connection, directory_mirror, metrics, receipts, revoked, see
 
 /// Between two looks at the certificate's files.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(5);
+/// Connections to the admin port at once; more wait in the kernel's queue.
+const ADMIN_CONNECTIONS_MAX: usize = 256;
+/// The same for the port of the metrics alone.
+const METRICS_CONNECTIONS_MAX: usize = 32;
 /// Clients reconnect after a time between these, in milliseconds.
 const RECONNECT_AFTER_MS: (u32, u32) = (100, 2_000);
 /// For the last frames and the CLOSE to leave.
@@ -100,6 +105,7 @@ impl Server {
         let pem = keys::token_key_pem(config.auth.key.as_deref(), &config.data_dir)?;
         let tokens = Tokens::new(&pem, &config.auth.audience, config.auth.token_life.0)?;
         let issuer = Issuer::open(&config.auth_issuer)?;
+        let admin_token = AdminToken::open(&config)?;
 
         let directory = directory(&config)?;
         let units = config.storage.channel_messages.to_usize();
@@ -146,7 +152,7 @@ impl Server {
             let mirror = directory_mirror::run(Arc::clone(&server.gateway), directory);
             server.gateway.tasks.spawn(mirror);
         }
-        server.spawn_tasks((admin_port, metrics_port), metrics, health, current);
+        server.spawn_tasks((admin_port, metrics_port), metrics, health, current, admin_token);
         Ok(server)
     }
 
@@ -156,6 +162,7 @@ impl Server {
         metrics: PrometheusHandle,
         health: Arc<Health>,
         certificate: Arc<CurrentCertificate>,
+        admin_token: AdminToken,
     ) {
         let (gateway, tasks) = (&self.gateway, &self.gateway.tasks);
         tasks.spawn(accept(Arc::clone(gateway), self.endpoint.clone()));
@@ -170,16 +177,18 @@ impl Server {
         if let Some(port) = metrics_port {
             let (gateway, health) = (Arc::clone(gateway), Arc::clone(&health));
             let routes = admin::monitoring_routes(gateway, metrics.clone(), health);
-            let serving = axum::serve(admin::FewConnections::new(port), routes).into_future();
+            let few = FewConnections::new(port, METRICS_CONNECTIONS_MAX);
+            let serving = axum::serve(few, routes).into_future();
             let stopping = self.gateway.stopping.clone();
             #[allow(clippy::disallowed_methods, reason = "it outlives the tracked set, as below")]
             tokio::task::spawn(log_end("metrics HTTP", serving, stopping));
         }
-        let routes = admin::routes(Arc::clone(gateway), metrics, health);
+        let routes = admin::routes(Arc::clone(gateway), metrics, health, admin_token);
         let stopping = gateway.stopping.clone();
         // The admin port answers /readyz with "draining" until the very end, so
         // it is not in the set that a stop waits for.
-        let serving = axum::serve(admin_port, routes).into_future();
+        let few = FewConnections::new(admin_port, ADMIN_CONNECTIONS_MAX);
+        let serving = axum::serve(few, routes).into_future();
         #[allow(clippy::disallowed_methods, reason = "it outlives the tracked set, see above")]
         tokio::task::spawn(log_end("admin HTTP", serving, stopping));
     }

@@ -128,8 +128,29 @@ fn beside_a_running_gateway_ports_are_its_own_and_it_answers() {
     mode(&key, 0o600);
     std::fs::write(&key, "nonsense").unwrap();
     place.expect("token key", "fail", &["token.key", "ed25519"]);
+    let token = place.data().join("admin.token");
+    place.expect("admin token", "ok", &["admin.token"]);
+    mode(&token, 0o644);
+    place.expect("admin token", "fail", &["admin.token", "chmod 600"]);
     mode(&place.data(), 0o755);
     place.expect("data directory", "warn", &["0755", "chmod 700"]);
+}
+
+#[test]
+fn the_keys_of_an_outside_issuer_are_looked_at() {
+    let place = Place::new();
+    let file = place.dir.path().join("jwks.json");
+    let place = place
+        .set("auth.issuer.name=https://id.example.com")
+        .set("auth.issuer.audience=petrel")
+        .set(format!("auth.issuer.jwks={}", file.display()));
+    place.expect("outside issuer", "fail", &["jwks.json", "cannot be read"]);
+    std::fs::write(&file, "{\"keys\": []}").unwrap();
+    place.expect("outside issuer", "fail", &["no key for signatures"]);
+    // The key of RFC 8037, appendix A.2.
+    let key = r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+    std::fs::write(&file, format!("{{\"keys\": [{key}]}}")).unwrap();
+    place.expect("outside issuer", "ok", &["id.example.com"]);
 }
 
 #[test]

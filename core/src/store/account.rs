@@ -69,6 +69,8 @@ pub trait AccountStore {
     async fn account(&self, user: UserId) -> Result<Option<AccountRecord>, StoreError>;
     /// The password of the user with this name; `None` if there is no such user, or no password.
     async fn password(&self, name: &str) -> Result<Option<PasswordRecord>, StoreError>;
+    /// One page of all accounts, in the order of the bytes of their names, after this name.
+    async fn users_after(&self, name: &str, limit: usize) -> Result<Vec<User>, StoreError>;
     /// The account that an outside issuer's subject stands for.
     async fn outside(&self, issuer: &str, subject: &str) -> Result<Option<User>, StoreError>;
     /// Adds a device that is not revoked; `false` if the user has `devices_max` already. Again with

@@ -1,5 +1,5 @@
-//! A TCP listener whose connections are few and do not last: the port of the metrics may be
-//! reachable by more than one monitoring system.
+//! A TCP listener whose connections are few and do not last: others may reach these ports than those
+//! that have a business there.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,8 +14,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep};
 
-/// Connections at once; more wait in the kernel's queue.
-const CONNECTIONS_MAX: usize = 32;
 /// A connection is at its end after this, whatever it did: monitoring systems open another.
 const CONNECTION_LIFE: Duration = Duration::from_secs(60);
 
@@ -26,8 +24,9 @@ pub(crate) struct FewConnections {
 }
 
 impl FewConnections {
-    pub(crate) fn new(listener: TcpListener) -> Self {
-        Self { listener, room: Arc::new(Semaphore::new(CONNECTIONS_MAX)), life: CONNECTION_LIFE }
+    /// Serves so many connections at once; more wait in the kernel's queue.
+    pub(crate) fn new(listener: TcpListener, connections_max: usize) -> Self {
+        Self { listener, room: Arc::new(Semaphore::new(connections_max)), life: CONNECTION_LIFE }
     }
 }
 
@@ -101,11 +100,13 @@ mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+    const CONNECTIONS_MAX: usize = 4;
+
     #[tokio::test]
     async fn one_more_waits_until_another_has_gone() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
-        let mut few = FewConnections::new(listener);
+        let mut few = FewConnections::new(listener, CONNECTIONS_MAX);
         let mut clients = Vec::new();
         let mut served = Vec::new();
         for _ in 0..CONNECTIONS_MAX {
@@ -123,7 +124,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_that_asks_nothing_ends_by_itself() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut few = FewConnections::new(listener);
+        let mut few = FewConnections::new(listener, CONNECTIONS_MAX);
         few.life = Duration::from_millis(50);
         let mut client = TcpStream::connect(few.local_addr().unwrap()).await.unwrap();
         let (mut served, _) = few.accept().await;

@@ -30,10 +30,13 @@ use crate::{clock, translate};
 const LINK_SECRET_BYTES: usize = 32;
 
 /// What a request about a group is answered with.
-struct Answer {
-    id: ConversationId,
-    view: GroupView,
-    refused: Vec<UserId>,
+pub(crate) struct Answer {
+    /// The group.
+    pub id: ConversationId,
+    /// What the caller knows of it.
+    pub view: GroupView,
+    /// Who could not be put in.
+    pub refused: Vec<UserId>,
     asked: bool,
 }
 
@@ -53,8 +56,21 @@ pub(super) async fn create(
     let caller = Caller::read(session.user(), id)?;
     let profile = translate::read_profile(create.profile, clock::unix_ms())?;
     let users = read_users(&create.users)?;
+    Ok(create_for(gateway, caller, &profile, &users).await?.frames())
+}
+
+/// Makes a group that the caller owns, with these first members as far as they let him.
+///
+/// # Errors
+/// What the rules say.
+pub(crate) async fn create_for(
+    gateway: &Arc<Gateway>,
+    caller: Caller,
+    profile: &GroupProfile,
+    users: &[UserId],
+) -> Result<Answer, Rejection> {
     let id = ConversationId::of_group(caller.user, caller.id);
-    let answer = carry_out(gateway, caller, || {
+    carry_out(gateway, caller, || {
         async {
             if let Some(record) = find(gateway, id).await? {
                 // The same request again.
@@ -63,7 +79,7 @@ pub(super) async fn create(
                 return Ok((nothing, Answer { id, view, refused: Vec::new(), asked: false }));
             }
             let groups = groups_of(gateway, caller.user).await?;
-            let invitees = invitees(gateway, caller.user, &users).await?;
+            let invitees = invitees(gateway, caller.user, users).await?;
             let limits = gateway.group_limits;
             let judged =
                 group::create(id, caller.user, groups, profile.clone(), &invitees, limits)?;
@@ -71,8 +87,8 @@ pub(super) async fn create(
             Ok((judged.decision, Answer { id, view, refused: judged.refused, asked: false }))
         }
         .boxed()
-    });
-    Ok(answer.await?.frames())
+    })
+    .await
 }
 
 pub(super) async fn change(
@@ -84,7 +100,20 @@ pub(super) async fn change(
     let caller = Caller::read(session.user(), id)?;
     let id = translate::id("conversation", &change.conversation, ConversationId::from_slice)?;
     let wanted = Wanted::read(change.what)?;
-    let answer = carry_out(gateway, caller, || {
+    Ok(change_for(gateway, caller, id, &wanted).await?.frames())
+}
+
+/// Does to a group what the caller wants.
+///
+/// # Errors
+/// What the rules say.
+pub(crate) async fn change_for(
+    gateway: &Arc<Gateway>,
+    caller: Caller,
+    id: ConversationId,
+    wanted: &Wanted,
+) -> Result<Answer, Rejection> {
+    carry_out(gateway, caller, || {
         async {
             let record = find(gateway, id).await?.ok_or(Rejection::NotFound)?;
             let state = GroupState::of(&record)?;
@@ -95,8 +124,8 @@ pub(super) async fn change(
             judge(gateway, state, caller.user, command)
         }
         .boxed()
-    });
-    Ok(answer.await?.frames())
+    })
+    .await
 }
 
 fn judge(
@@ -112,15 +141,24 @@ fn judge(
 }
 
 /// What ChangeGroup asks for, checked.
-enum Wanted {
+pub(crate) enum Wanted {
+    /// Another profile.
     Profile(GroupProfile),
+    /// Puts users in.
     Add(Vec<UserId>),
+    /// Takes users out.
     Remove(Vec<UserId>),
+    /// The caller leaves.
     Leave,
+    /// Makes a member an admin, or an admin a member.
     Role(UserId, Role),
+    /// Makes a member the owner.
     Transfer(UserId),
+    /// Silences a member until then.
     Mute(UserId, u64),
+    /// Lets somebody in who has asked.
     Accept(UserId),
+    /// Does not let him in.
     Decline(UserId),
 }
 

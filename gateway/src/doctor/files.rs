@@ -9,8 +9,10 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
 use super::{Finding, x509};
+use crate::admin::read_token;
 use crate::auth::Tokens;
 use crate::config::Config;
+use crate::issuer::Issuer;
 use crate::keys;
 
 /// A certificate that ends within so many days is warned of.
@@ -91,6 +93,38 @@ pub(super) fn token_key(config: &Config) -> Finding {
             format!("{place}: {error:#}"),
             "it has to be an Ed25519 key in PKCS#8 PEM (openssl genpkey -algorithm ed25519)",
         ),
+    }
+}
+
+/// The token of the admin API: whoever reads it can do everything.
+pub(super) fn admin_token(config: &Config) -> Finding {
+    const CHECK: &str = "admin token";
+    let path = config.data_dir.join("admin.token");
+    if config.admin.token.is_none() && !path.exists() {
+        return Finding::ok(CHECK, format!("{} is made at the first start", path.display()));
+    }
+    match read_token(config) {
+        Ok(_) if config.admin.token.is_some() => Finding::ok(CHECK, "admin.token is set"),
+        Ok(_) => Finding::ok(CHECK, format!("{}, for its owner alone", path.display())),
+        Err(error) => Finding::fail(
+            CHECK,
+            format!("{error:#}"),
+            "remove the file, and the gateway makes another at its start; or set admin.token",
+        ),
+    }
+}
+
+/// The public keys of an outside issuer, if the settings name one.
+pub(super) fn issuer(config: &Config) -> Option<Finding> {
+    const CHECK: &str = "outside issuer";
+    match Issuer::open(&config.auth_issuer) {
+        Ok(None) => None,
+        Ok(Some(issuer)) => Some(Finding::ok(CHECK, format!("keys of {}", issuer.name()))),
+        Err(error) => Some(Finding::fail(
+            CHECK,
+            format!("{error:#}"),
+            "fetch the issuer's JWKS (its jwks_uri) into auth.issuer.jwks",
+        )),
     }
 }
 

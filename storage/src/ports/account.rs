@@ -73,6 +73,22 @@ macro_rules! account_store {
                 }))
             }
 
+            async fn users_after(
+                &self,
+                name: &str,
+                limit: usize,
+            ) -> Result<Vec<User>, StoreError> {
+                let read = sqlx::query_as(
+                    "SELECT id, name, nickname, avatar FROM user_account WHERE name > $1 \
+                     ORDER BY name LIMIT $2",
+                )
+                .bind(name)
+                .bind(size(limit))
+                .fetch_all(&self.pool);
+                let users: Vec<row::UserRow> = self.$read(read).await?;
+                Ok(users.into_iter().map(row::user).collect())
+            }
+
             async fn outside(
                 &self,
                 issuer: &str,

@@ -309,6 +309,11 @@ async fn accounts_and_devices(world: &World) {
     let found = world.store.outside("https://issuer", "sub'ject").await.unwrap();
     assert_eq!(found, Some(account.user.clone()));
     assert_eq!(world.store.outside("https://issuer", "other").await.unwrap(), None);
+    let page = world.store.users_after(&name[..name.len() - 1], 1).await.unwrap();
+    assert_eq!(page, std::slice::from_ref(&account.user), "in the order of names");
+    let next = world.store.users_after(&name, 2).await.unwrap();
+    assert!(next.is_sorted_by(|a, b| a.name < b.name) && next.iter().all(|u| u.name > name));
+    assert!(world.store.users_after("zzzzzz", 9).await.unwrap().is_empty());
     assert_eq!(world.store.password(&name).await.unwrap().unwrap().password, "$argon2id$x");
     assert_eq!(world.store.password("nobody").await.unwrap(), None);
 

@@ -9,6 +9,7 @@
 
 mod absence;
 mod account;
+mod admin;
 mod bad_input;
 mod beside;
 mod block;
@@ -26,6 +27,7 @@ mod issuer;
 mod large_group;
 mod list;
 mod metrics;
+mod operator;
 mod preview;
 mod receipt;
 mod rights;

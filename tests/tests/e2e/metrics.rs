@@ -128,7 +128,13 @@ async fn what_monitoring_needs_is_on_a_port_of_its_own(stage: Stage) -> Result<(
     let told = output.iter().find_map(|line| line.strip_prefix("listening metrics "));
     let told: SocketAddr = told.context("it does not say where")?.parse()?;
     let at = SocketAddr::from(([127, 0, 0, 1], told.port()));
-    for (path, status) in [("/livez", 200), ("/readyz", 200), ("/metrics", 200), ("/admin", 404)] {
+    for (path, status) in [
+        ("/livez", 200),
+        ("/readyz", 200),
+        ("/metrics", 200),
+        ("/admin", 404),
+        ("/admin/v1/openapi.json", 404),
+    ] {
         assert_eq!(gateway.get_at(at, path).await?.status, status, "{path}");
     }
     let scrape = gateway.scrape().await?;
