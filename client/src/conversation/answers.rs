@@ -107,7 +107,8 @@ impl Conversation {
                 self.reopen_at = Some(cx.now + WAIT_MAX);
                 fx.refresh = true;
             }
-            Action::GiveUp if !attached => {
+            // A member who is out reads what was his; then NotFound ends the stream for good.
+            Action::GiveUp if !attached || refusal.code == Code::NotFound => {
                 self.live = false;
                 self.receipts.forget();
                 let waiting: Vec<_> = self.outbox.drain().collect();

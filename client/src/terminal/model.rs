@@ -204,8 +204,11 @@ impl Model {
         self.notice = Some((super::clean::line(&notice.into()), self.now_ms + NOTICE_MS));
     }
 
-    /// The conversation, made if it is missing and there is room.
+    /// The conversation, made if it is missing and there is room. The own log is none to be shown.
     pub(super) fn conversation(&mut self, to: ConversationRef) -> Option<&mut Conversation> {
+        if to.id == ConversationId::of_user(self.me) {
+            return None;
+        }
         if !self.conversations.contains_key(&to.id) {
             if self.conversations.len() >= CONVERSATIONS_MAX {
                 return None;

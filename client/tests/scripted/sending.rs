@@ -183,6 +183,37 @@ async fn a_conversation_that_is_refused_refuses_what_waits_for_it() {
 }
 
 #[tokio::test]
+async fn who_is_out_of_a_group_hears_it_once_and_stays_away() {
+    within(async {
+        let server = TestServer::start();
+        let (client, mut events, link) = online(&server, server.options()).await;
+        let group = petrel_client::ConversationId([9; 16]).into();
+        client.attach(&group, None).unwrap();
+        let (mut stream, _) = link.attached().await;
+        stream.attach(group.id, 0, 0).await;
+        assert!(matches!(events.next().await, Some(Event::Attached { .. })));
+        let id = client.send(&group, 1, "am I still in?").unwrap();
+        assert_eq!(stream.next_send().await.0.number, 1);
+        stream.refuse(0, 14, 0).await;
+        stream.finish();
+        let Event::Refused(refused) = next(&mut events).await else {
+            panic!("not Refused");
+        };
+        assert_eq!((refused.id, refused.code), (id, Code::NotFound));
+        assert!(matches!(
+            next(&mut events).await,
+            Event::AttachRefused { code: Code::NotFound, .. }
+        ));
+        assert_eq!(client.stats().outbox_len, 0);
+        // The next stream is one that the application asks for.
+        client.attach(&client.pair(BOB), None).unwrap();
+        let (_stream, attach) = link.attached().await;
+        assert_ne!(attach.conversation.as_ref(), [9; 16]);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_expired_token_is_renewed_and_the_send_goes_again() {
     within(async {
         let server = TestServer::start();

@@ -338,3 +338,11 @@ fn a_password_is_never_on_the_screen() {
     assert!(screen.model.prompt.is_none());
     assert_eq!(screen.model.composer.text(), "");
 }
+
+#[test]
+fn the_own_log_is_not_in_the_list() {
+    let mut screen = Screen::with_two(80, 20);
+    let conversation = ConversationId::of_user(ME);
+    screen.hear(Event::Attached { conversation, head: 3, count: 0, peer: None });
+    assert_eq!(screen.model.order, [pair(BOB).id, pair(CAROL).id]);
+}
