@@ -97,6 +97,8 @@ section! {
         pub streams_max: Bounded<4, 1_024> = Bounded(64),
         /// A conversation stream on which nothing moved for so long is finished.
         pub stream_idle: Span<1_000, 3_600_000> = Span(60_000),
+        /// Whose presence is shown to a session is read again once in this time.
+        pub presence_interval: Span<1_000, 3_600_000> = Span(60_000),
         /// New connections per second and source address (an IPv4 address, an IPv6 /56).
         pub connects_per_s: Bounded<1, 1_000_000> = Bounded(5_000),
         /// New connections at once per source address.

@@ -244,7 +244,7 @@ fn run(gateway: Arc<Gateway>, incoming: Incoming, place: Place) -> impl Future<O
             context.connection.close(VarInt::from_u32(code.number()), code.label().as_bytes());
         }
         if let Some(session) = context.session.get() {
-            context.gateway.sessions.remove(session);
+            context.gateway.leave(session);
             session.queue().end(Code::Ok);
         }
         let reason = context.connection.close_reason();

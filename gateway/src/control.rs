@@ -31,7 +31,7 @@ struct SignedIn {
 
 impl Drop for SignedIn {
     fn drop(&mut self) {
-        self.gateway.sessions.remove(&self.session);
+        self.gateway.leave(&self.session);
         self.gateway.seen.note(self.session.device());
         self.session.queue().end(Code::Ok);
     }
@@ -119,12 +119,12 @@ async fn sign_in(context: &Context, hello: &wire::Hello) -> Result<Arc<Session>,
         Arc::clone(&context.large_frames),
         &features(hello),
     ));
-    if !gateway.sessions.insert(Arc::clone(&session), limits::SESSIONS_PER_USER_MAX) {
+    if !gateway.enter(&session) {
         return Err(Rejection::Overloaded { what: "this user's sessions here" });
     }
     // Once it is in the table: a device that is revoked from here on is found there.
     if let Err(rejection) = gateway.check_device(session.device()).await {
-        gateway.sessions.remove(&session);
+        gateway.leave(&session);
         return Err(rejection);
     }
     gateway.seen.note(session.device());
@@ -151,7 +151,7 @@ fn welcome(gateway: &Gateway, session: &Session, hello: &wire::Hello) -> Bytes {
 }
 
 /// Reads the control stream to its end; says with which code the session ends.
-async fn read(gateway: &Gateway, session: &Session, incoming: &mut Incoming) -> Code {
+async fn read(gateway: &Gateway, session: &Arc<Session>, incoming: &mut Incoming) -> Code {
     loop {
         match incoming.next().await {
             Ok((_, What::Refresh(refresh))) => {
@@ -166,6 +166,12 @@ async fn read(gateway: &Gateway, session: &Session, incoming: &mut Incoming) -> 
                     }
                 };
                 session.queue().put_control(answer);
+            }
+            Ok((_, What::WatchPresence(watch))) => {
+                if let Err(rejection) = gateway.presence.watch(session, &watch.users) {
+                    metrics::refused(translate::code(&rejection));
+                    session.queue().put_control(translate::refusal(&rejection, 0));
+                }
             }
             Ok((_, what)) => {
                 let text =

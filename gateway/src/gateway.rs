@@ -6,6 +6,7 @@ use petrel_core::conversation::SendRules;
 use petrel_core::error::Rejection;
 use petrel_core::group::GroupLimits;
 use petrel_core::id::ConversationId;
+use petrel_core::limits;
 use petrel_core::rate::Rate;
 use petrel_core::store::Store;
 use petrel_storage::budget::Budget;
@@ -23,9 +24,11 @@ use crate::dictionaries::Dictionaries;
 use crate::fanout::Tag;
 use crate::issuer::Issuer;
 use crate::password::Passwords;
+use crate::presence::Presence;
 use crate::receipts::Receipts;
 use crate::revoked::RevokedDevices;
 use crate::seen::Seen;
+use crate::session::Session;
 use crate::session_table::SessionTable;
 use crate::typing::Typing;
 
@@ -55,6 +58,8 @@ pub(crate) struct Gateway {
     pub conversations: ConversationTable,
     /// Receipts on their way to the store and to other members.
     pub receipts: Receipts,
+    /// Who watches whom.
+    pub presence: Presence,
     /// Who types, as far as that has to wait for the store.
     pub typing: Typing,
     /// Tokens.
@@ -123,6 +128,7 @@ impl Gateway {
             budget,
             conversations: ConversationTable::default(),
             receipts: Receipts::default(),
+            presence: Presence::default(),
             typing: Typing::default(),
             tokens,
             issuer,
@@ -148,6 +154,22 @@ impl Gateway {
     /// Before [`Self::set_writers`], which no task of the gateway runs before.
     pub(crate) fn writers(&self) -> &Writers<Tag> {
         self.writers.get().expect("set before any port opens")
+    }
+
+    /// Adds a session to those who are signed in; `false` if its user has too many.
+    pub(crate) fn enter(&self, session: &Arc<Session>) -> bool {
+        let is_in = self.sessions.insert(Arc::clone(session), limits::SESSIONS_PER_USER_MAX);
+        if is_in {
+            self.presence.note(session.user());
+        }
+        is_in
+    }
+
+    /// Takes a session out of those who are signed in.
+    pub(crate) fn leave(&self, session: &Arc<Session>) {
+        self.presence.end(session);
+        self.sessions.remove(session);
+        self.presence.note(session.user());
     }
 
     /// A conversation, from memory or the store.

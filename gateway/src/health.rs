@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::directory_mirror::MARKED_MAX;
 use crate::gateway::Gateway;
-use crate::{clock, metrics as our};
+use crate::{clock, metrics as our, presence};
 
 /// Between two looks at the store.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -83,6 +83,15 @@ impl Health {
         gauge!("petrel_gateway_fanout_waiting_entries_max")
             .set(as_gauge(crate::fanout::large::WAITING_ENTRIES_MAX));
         gauge!("petrel_gateway_receipts_waiting").set(as_gauge(gateway.receipts.waiting()));
+        let (watches, waiting, changed) = gateway.presence.depths();
+        for (depth, max, now, most) in [
+            ("watches", "watches_max", watches, presence::WATCHES_MAX),
+            ("waiting", "waiting_max", waiting, presence::WAITING_MAX),
+            ("changed_users", "changed_users_max", changed, presence::CHANGED_MAX),
+        ] {
+            gauge!(format!("petrel_gateway_presence_{depth}")).set(as_gauge(now));
+            gauge!(format!("petrel_gateway_presence_{max}")).set(as_gauge(most));
+        }
         gauge!("petrel_gateway_typing_waiting").set(as_gauge(gateway.typing.waiting()));
         gauge!("petrel_gateway_typing_waiting_max").set(as_gauge(crate::typing::WAITING_MAX));
         gauge!("petrel_gateway_send_queue_bytes").set(as_gauge(queued));
@@ -164,6 +173,7 @@ fn round(gateway: &Gateway) {
     use petrel_proto::wire::{RefreshDue, frame::What};
     let (now_ms, now_s) = (clock::unix_ms(), clock::coarse_s());
     let seconds = |ms: u64| u32::try_from(ms / 1000).unwrap_or(u32::MAX);
+    let presence_interval = seconds(gateway.config.gateway.presence_interval.0);
     let stream_idle = seconds(gateway.config.gateway.stream_idle.0);
     for session in gateway.sessions.all() {
         let expires_ms = session.token_expires_ms();
@@ -177,6 +187,7 @@ fn round(gateway: &Gateway) {
         if now_ms >= expires_ms + EXPIRED_GRACE_MS {
             session.queue().end(Code::Reauthenticate);
         }
+        gateway.presence.refresh(&session, now_s, presence_interval);
         session.queue().finish_idle(now_s.saturating_sub(stream_idle));
     }
     let message = &gateway.config.message;

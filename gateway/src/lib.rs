@@ -31,6 +31,7 @@ mod issuer;
 mod keys;
 mod metrics;
 mod password;
+mod presence;
 mod process;
 mod receipts;
 mod revoked;

@@ -55,6 +55,10 @@ pub(crate) struct Metrics {
     pub receipts_overflows: Counter,
     /// Receipts that the store did not take.
     pub receipts_lost: Counter,
+    /// Words on somebody's presence that sessions were told.
+    pub presence_told: Counter,
+    /// Watches, sessions and changes of presence that found no room, and are seen to later.
+    pub presence_overflows: Counter,
     /// Typing that found no room to wait for the store in.
     pub typing_overflows: Counter,
     /// Bytes of bodies, decoded.
@@ -98,6 +102,8 @@ pub(crate) fn get() -> &'static Metrics {
         hints: counter!("petrel_gateway_hints_total"),
         receipts_overflows: counter!("petrel_gateway_receipts_overflows_total"),
         receipts_lost: counter!("petrel_gateway_receipts_lost_total"),
+        presence_told: counter!("petrel_gateway_presence_told_total"),
+        presence_overflows: counter!("petrel_gateway_presence_overflows_total"),
         typing_overflows: counter!("petrel_gateway_typing_overflows_total"),
         body_decoded_bytes: counter!("petrel_gateway_body_decoded_bytes_total"),
         body_encoded_bytes: counter!("petrel_gateway_body_encoded_bytes_total"),
@@ -323,6 +329,11 @@ fn describe() {
         ),
         ("petrel_gateway_receipts_overflows_total", "Receipts that found the waiting table full."),
         ("petrel_gateway_receipts_lost_total", "Receipts that the store did not take."),
+        ("petrel_gateway_presence_told_total", "Words on somebody's presence that were told."),
+        (
+            "petrel_gateway_presence_overflows_total",
+            "Watches, sessions and changes of presence that found no room and are seen to later.",
+        ),
         ("petrel_gateway_typing_total", "Typing of clients, by what became of it."),
         ("petrel_gateway_typing_overflows_total", "Typing dropped as too much of it waited."),
         ("petrel_gateway_refusals_total", "Refusals sent, by code."),
@@ -379,6 +390,21 @@ fn describe() {
             "Entries that one large conversation's queue takes, at the most.",
         ),
         ("petrel_gateway_receipts_waiting", "Receipts waiting to be passed on."),
+        ("petrel_gateway_presence_watches", "Users watched, counted for each who watches."),
+        ("petrel_gateway_presence_watches_max", "Watches at once, at the most."),
+        (
+            "petrel_gateway_presence_waiting",
+            "Sessions waiting for the store to say whom they may see.",
+        ),
+        ("petrel_gateway_presence_waiting_max", "Sessions that may wait so, at the most."),
+        (
+            "petrel_gateway_presence_changed_users",
+            "Users watched that came or went and whose watchers are not told yet.",
+        ),
+        (
+            "petrel_gateway_presence_changed_users_max",
+            "Users that may wait so; with more, everybody who is watched is looked at.",
+        ),
         ("petrel_gateway_typing_waiting", "Typing waiting for a look at the store."),
         ("petrel_gateway_typing_waiting_max", "Typing that may wait so, at the most."),
         ("petrel_gateway_send_queue_bytes", "Bytes waiting in all sessions' queues."),

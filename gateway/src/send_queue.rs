@@ -205,8 +205,8 @@ impl SendQueue {
         }
     }
 
-    /// Puts in a frame that may be left out (a preview, others' receipts): only into
-    /// a live slot with room. With `attach`, a missing slot is made for it; its pushes start at `next`.
+    /// Puts in a frame that may be left out (a preview, others' receipts): only into a live slot
+    /// with room. With `attach`, a missing slot is made for it; its pushes start at `next`.
     pub(crate) fn put_ephemeral(
         &self,
         conversation: ConversationId,
@@ -237,15 +237,18 @@ impl SendQueue {
         }
     }
 
-    /// Puts in a frame of the control stream.
-    pub(crate) fn put_control(&self, frame: Bytes) {
+    /// Puts in frames of the control stream, in one piece; `false` if there is no room.
+    pub(crate) fn put_control(&self, frames: Bytes) -> bool {
         let mut state = self.state.lock();
-        if state.bytes + frame.len() + FRAME_OVERHEAD <= self.bytes_max {
-            state.bytes += frame.len() + FRAME_OVERHEAD;
-            state.control.push(frame);
-            drop(state);
-            self.writer.wake();
+        let bytes = frames.len() + FRAME_OVERHEAD;
+        if state.bytes + bytes > self.bytes_max {
+            return false;
         }
+        state.bytes += bytes;
+        state.control.push(frames);
+        drop(state);
+        self.writer.wake();
+        true
     }
 
     /// A client attached: its stream takes over from any older one. The slot
@@ -464,8 +467,7 @@ impl SendQueue {
         state.bytes = state.bytes.saturating_sub(bytes + frames * FRAME_OVERHEAD);
     }
 
-    /// Notes that frames were written. `true` if the slot is behind and has
-    /// drained: the caller has to see to its catching up now.
+    /// Notes that frames were written. `true`: the slot was behind and has drained; catch up now.
     pub(crate) fn written(
         &self,
         conversation: ConversationId,

@@ -6,7 +6,7 @@
 //! | accepting connections | the endpoint is closed: stop |
 //! | writers (`petrel-storage`) | by themselves only through a panic: drain and exit with an error |
 //! | receipts, when devices were seen | only at the stop, after a last flush |
-//! | typing that waits for the store | only at the stop |
+//! | presence, typing that waits for the store | only at the stop |
 //! | revoked devices | only at the stop |
 //! | mirror to Redis (if set) | only at the stop, after taking its entries back |
 //! | health, housekeeping, certificate watch, issuer's keys (if set) | only at the stop |
@@ -45,7 +45,9 @@ use crate::health::{self, Health};
 use crate::issuer::{self, Issuer};
 use crate::keys::{self, Certificate};
 use crate::password::Passwords;
-use crate::{admin, connection, directory_mirror, metrics, receipts, revoked, seen, typing};
+use crate::{
+    admin, connection, directory_mirror, metrics, presence, receipts, revoked, seen, typing,
+};
 
 /// Between two looks at the certificate's files.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(5);
@@ -168,6 +170,7 @@ impl Server {
         tasks.spawn(accept(Arc::clone(gateway), self.endpoint.clone()));
         tasks.spawn(receipts::run(Arc::clone(gateway)));
         tasks.spawn(seen::run(Arc::clone(gateway)));
+        tasks.spawn(presence::run(Arc::clone(gateway)));
         tasks.spawn(typing::run(Arc::clone(gateway)));
         tasks.spawn(revoked::run(Arc::clone(gateway)));
         tasks.spawn(health::watch(Arc::clone(gateway), Arc::clone(&health)));

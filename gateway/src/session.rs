@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::auth::Identity;
 use crate::clock;
+use crate::presence::Watch;
 use crate::send_queue::SendQueue;
 
 /// A session. Ends with its connection.
@@ -32,6 +33,7 @@ pub(crate) struct Session {
     presence_shown: AtomicU64,
     sends: Mutex<Bucket>,
     requests: Mutex<Bucket>,
+    watch: Watch,
     requests_under_way: Semaphore,
     large_frames: Arc<Semaphore>,
     token_issued_ms: AtomicU64,
@@ -68,6 +70,7 @@ impl Session {
             presence_shown: AtomicU64::new(0),
             sends: Mutex::default(),
             requests: Mutex::default(),
+            watch: Watch::default(),
             large_frames,
             requests_under_way: Semaphore::new(REQUESTS_AT_ONCE as usize),
             token_issued_ms: AtomicU64::new(clock::unix_ms()),
@@ -137,6 +140,11 @@ impl Session {
     /// It has changed.
     pub(crate) fn forget_presence_shown(&self) {
         self.presence_shown.store(0, Ordering::Relaxed);
+    }
+
+    /// Whom it watches.
+    pub(crate) fn watch(&self) -> &Watch {
+        &self.watch
     }
 
     /// Bounds the large frames of which a part has come, on all streams of its connection.

@@ -264,6 +264,12 @@ pub(crate) fn typing(conversation: ConversationId, user: UserId, stopped: bool) 
     frame.encode_to_vec().into()
 }
 
+/// Whether a user is there, and when he was.
+pub(crate) fn presence(user: UserId, online: bool, seen_ms: u64) -> Bytes {
+    let user = bytes_of(user.as_bytes());
+    encode(&bare(What::Presence(wire::Presence { user, online, seen_ms })))
+}
+
 /// Entries that are not pushed.
 pub(crate) fn gap(from: Seq, to: Seq, reason: wire::GapReason) -> Bytes {
     encode(&bare(What::Gap(wire::Gap { from: from.0, to: to.0, reason: reason.into() })))

@@ -28,6 +28,7 @@ mod large_group;
 mod list;
 mod metrics;
 mod operator;
+mod presence;
 mod preview;
 mod receipt;
 mod rights;

@@ -16,7 +16,7 @@ pub type Answered = Result<What, Code>;
 pub struct Somebody {
     pub identity: Identity,
     pub raw: Raw,
-    _control: RawStream,
+    pub control: RawStream,
 }
 
 impl Somebody {
@@ -35,7 +35,7 @@ impl Somebody {
         options: &RawOptions,
     ) -> Result<Self> {
         let (raw, control) = Raw::sign_in_with(gateway, &identity, options).await?;
-        Ok(Self { identity, raw, _control: control })
+        Ok(Self { identity, raw, control })
     }
 
     pub fn user(&self) -> UserId {
