@@ -103,7 +103,7 @@ fn before_the_first_start_all_is_well_and_nothing_is_made() {
     let place = Place::new();
     let (status, checks) = place.doctor();
     assert_eq!(status, 0, "{checks:?}");
-    assert_eq!(checks.len(), 13, "{checks:?}");
+    assert_eq!(checks.len(), 14, "{checks:?}");
     assert!(!place.data().exists());
     let ran = place.run(&["doctor"]);
     let text = String::from_utf8(ran.stdout).unwrap();

@@ -14,8 +14,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep};
 
-/// A connection is at its end after this, whatever it did: monitoring systems open another.
-const CONNECTION_LIFE: Duration = Duration::from_secs(60);
+/// A connection is at its end after this, whatever it did: monitoring systems open another. No multiple
+/// of the times after which those come again: a connection is not to end while it is asked.
+const CONNECTION_LIFE: Duration = Duration::from_secs(67);
 
 pub(crate) struct FewConnections {
     listener: TcpListener,

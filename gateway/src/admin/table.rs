@@ -2,6 +2,7 @@
 //! from it, so that none of them is written down twice.
 
 use std::fmt;
+use std::future::ready;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -362,7 +363,7 @@ pub static COMMANDS: &[Command] = &[
             field("users", Shape::Count, "Users with one of them at least."),
             field("connections", Shape::Count, "Connections, those before sign-in included."),
         ],
-        run: |gateway, given| Box::pin(users::count_sessions(gateway, given)),
+        run: |gateway, _| Box::pin(ready(Ok(users::count_sessions(&gateway)))),
     },
 ];
 
