@@ -5,6 +5,7 @@
 
 pub mod code;
 pub mod compression;
+pub mod echo;
 pub mod frame;
 #[cfg(feature = "sample-text")]
 pub mod sample_text;

@@ -5,7 +5,7 @@
 pub const ALPN: &[u8] = b"petrel/1";
 
 /// Optional features, negotiated by Hello and Welcome: in use is what both name.
-pub const FEATURES: &[&str] = &[FEATURE_PREVIEW, FEATURE_RECEIPTS, FEATURE_TYPING];
+pub const FEATURES: &[&str] = &[FEATURE_PREVIEW, FEATURE_RECEIPTS, FEATURE_TYPING, FEATURE_ECHO];
 
 /// The client wants Preview frames.
 pub const FEATURE_PREVIEW: &str = "preview";
@@ -13,6 +13,8 @@ pub const FEATURE_PREVIEW: &str = "preview";
 pub const FEATURE_RECEIPTS: &str = "receipts";
 /// The client wants Typing datagrams.
 pub const FEATURE_TYPING: &str = "typing";
+/// Both sides take Echo datagrams, and send them while packets are being lost.
+pub const FEATURE_ECHO: &str = "echo";
 
 /// The features that both sides have, in the order of [`FEATURES`]. Unknown names are ignored.
 pub fn common_features<'a>(theirs: impl IntoIterator<Item = &'a str>) -> Vec<&'static str> {

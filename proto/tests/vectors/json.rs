@@ -197,6 +197,8 @@ messages! {
     FetchDictionary { version }
     Dictionary {}
     Done { next_page, head }
+    Echo { copies }
+    Copy { stream, offset, data }
     WatchPresence { users }
     Presence { user, online, seen_ms }
     LogInWithPassword { user_name, password, device_label }
@@ -348,7 +350,7 @@ frame! {
     what {
         Send = send, Ack = ack, Push = push, Preview = preview, Receipts = receipts,
         Refusal = refusal, Attach = attach, Reset = reset, Gap = gap, Superseded = superseded,
-        Typing = typing, WatchPresence = watch_presence, Presence = presence,
+        Typing = typing, Echo = echo, WatchPresence = watch_presence, Presence = presence,
         Hello = hello, Welcome = welcome, RefreshDue = refresh_due, Refresh = refresh,
         Hint = hint, GoAway = go_away,
         Register = register, Registered = registered, Login = login, Token = token,
