@@ -115,6 +115,10 @@ pub struct Stats {
     pub duplicates: u64,
     /// Holes that were filled from history.
     pub fills: u64,
+    /// Datagrams with copies that were sent on this connection, because packets were lost.
+    pub echoes_sent: u64,
+    /// Copies that came on this connection before their original.
+    pub echoes_won: u64,
     /// Messages without an answer.
     pub outbox_len: usize,
     /// Bytes of their bodies.
@@ -392,6 +396,10 @@ impl Client {
             ..Stats::default()
         };
         let connection = state.connection.clone();
+        if let Some(echo) = &state.echo {
+            let echoed = echo.counters();
+            (stats.echoes_sent, stats.echoes_won) = (echoed.sent, echoed.won);
+        }
         drop(state);
         if let Some(connection) = connection {
             let measured = connection.stats();

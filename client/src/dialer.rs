@@ -324,7 +324,7 @@ impl Line {
     }
 }
 
-/// Bytes of datagrams (who is typing) that wait to be read or sent; older ones are dropped.
+/// Bytes of datagrams (who is typing, copies) that wait to be read or sent; older ones are dropped.
 const DATAGRAM_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of a client's connection ids, which every packet to it carries: enough to tell some
 /// ten thousand connections of a shared endpoint apart.

@@ -40,6 +40,9 @@ pub struct ClientOptions {
     pub token: Option<Token>,
     /// Whether bodies are compressed.
     pub compress: bool,
+    /// Whether small writes are copied while packets are being lost, in both directions: messages come
+    /// on time over lossy networks, for up to three times the packets.
+    pub echo: bool,
     /// Skipped entries that are filled from history without being asked, per gap; above it an
     /// event tells of the gap.
     pub fill_max: u64,
@@ -71,6 +74,7 @@ impl ClientOptions {
             delivered_receipts: true,
             token: None,
             compress: true,
+            echo: true,
             fill_max: 1_000,
             request_timeout: Duration::from_secs(10),
             silence_max: Duration::from_secs(3),

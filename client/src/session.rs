@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use petrel_proto::code::{Action, Code};
 use petrel_proto::frame::bare;
-use petrel_proto::version::FEATURES;
+use petrel_proto::version::{FEATURE_ECHO, FEATURES};
 use petrel_proto::wire::{self, frame::What};
 use quinn::{Connection, ConnectionError, SendStream, VarInt};
 use tokio::sync::mpsc;
 
 use crate::backoff::{Backoff, jittered};
 use crate::control;
+use crate::datagram;
 use crate::dialer::Line;
 use crate::error::ClientError;
 use crate::event::{Event, OfflineReason};
@@ -24,7 +25,6 @@ use crate::request;
 use crate::shared::{Phase, Shared};
 use crate::state::unix_ms;
 use crate::stream;
-use crate::typing;
 use crate::watch;
 
 /// Receipts in one Hello, at the most (the protocol's limit).
@@ -270,7 +270,11 @@ impl Session {
         let end = (0..=64).rev().find(|at| agent.is_char_boundary(*at)).unwrap_or(0);
         let hello = wire::Hello {
             token,
-            features: FEATURES.iter().map(|&feature| feature.to_owned()).collect(),
+            features: FEATURES
+                .iter()
+                .filter(|&&feature| feature != FEATURE_ECHO || self.shared.options.echo)
+                .map(|&feature| feature.to_owned())
+                .collect(),
             dictionaries: crate::body::dictionaries(),
             receipts: receipts
                 .iter()
@@ -316,7 +320,8 @@ impl Session {
         let (answers, answered) = mpsc::channel(4);
         let ended = tokio::select! {
             ended = control::read(&shared, control, answers) => ended,
-            () = typing::read_datagrams(&shared, connection) => lost(connection).await,
+            () = datagram::read(&shared, connection) => lost(connection).await,
+            () = send_echo(&shared) => lost(connection).await,
             () = accept_streams(&shared, connection) => lost(connection).await,
             ended = self.refresh(connection, hello, answered) => ended,
             () = keep_time(&shared) => lost(connection).await,
@@ -389,6 +394,14 @@ pub(crate) async fn write_frame(stream: &mut SendStream, what: What) -> Result<(
         .write_chunk(petrel_proto::frame::encode(&bare(what)))
         .await
         .map_err(|error| ClientError::Connection(error.to_string()))
+}
+
+/// Sends copies while packets are being lost.
+async fn send_echo(shared: &Arc<Shared>) {
+    match shared.echo() {
+        Some(echo) => match echo.send().await {},
+        None => std::future::pending().await,
+    }
 }
 
 /// Takes the streams that the server opens.

@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use crate::conversation::{Context, Conversation, Effects, Stream};
 use crate::cursor::CursorTrail;
 use crate::dictionary::Fetched;
+use crate::echo::Echo;
 use crate::error::{ClientError, SendError};
 use crate::event::Event;
 use crate::event_queue::{EventQueue, Handled};
@@ -312,6 +313,11 @@ impl Shared {
         }
     }
 
+    /// The echo on the connection that there is now, if the server speaks it.
+    pub(crate) fn echo(&self) -> Option<Arc<Echo>> {
+        self.state.lock().echo.clone()
+    }
+
     /// Whether a message or a request waits for an answer.
     pub(crate) fn is_waiting(&self) -> bool {
         self.requests.available_permits() < REQUESTS_MAX || self.state.lock().outbox_len > 0
@@ -364,6 +370,7 @@ impl Shared {
         let mut state = self.state.lock();
         state.leave_connection();
         state.typing.connected(features);
+        state.echo = Echo::of(&connection, features);
         state.connection = Some(connection);
         state.streams_max = usize::try_from(streams_max).unwrap_or(usize::MAX).max(1);
         state.counters.sign_ins += 1;

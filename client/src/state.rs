@@ -2,10 +2,12 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
+use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::conversation::{Conversation, Waiter};
 use crate::cursor::CursorTrail;
+use crate::echo::Echo;
 use crate::id::{ConversationId, MessageClock, MessageId};
 use crate::outbox::Queued;
 use crate::outbox_file::{Contents, Stored};
@@ -26,6 +28,8 @@ pub(crate) struct Counters {
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) connection: Option<quinn::Connection>,
+    /// The echo on it, if the server speaks it.
+    pub(crate) echo: Option<Arc<Echo>>,
     /// Conversation streams that the server lets us open.
     pub(crate) streams_max: usize,
     /// Those of ours that are open.
@@ -55,6 +59,7 @@ impl State {
         let now = Instant::now();
         let mut state = Self {
             connection: None,
+            echo: None,
             streams_max: STREAMS_DEFAULT,
             streams_open: 0,
             conversations: HashMap::new(),
@@ -158,6 +163,7 @@ impl State {
     pub(crate) fn leave_connection(&mut self) {
         let now = Instant::now();
         self.connection = None;
+        self.echo = None;
         self.typing.connection_gone();
         for conversation in self.conversations.values_mut() {
             conversation.disconnected(now);

@@ -32,7 +32,7 @@ pub(crate) async fn open(
 ) {
     // An error here is the connection's end, which is heard of elsewhere.
     if let Ok((send, recv)) = connection.open_bi().await {
-        let source = FrameSource::new(recv);
+        let source = FrameSource::with_echo(recv, shared.echo());
         serve(&shared, id, generation, send, source, &writer).await;
     }
     shared.stream_closed();
@@ -40,7 +40,7 @@ pub(crate) async fn open(
 
 /// Serves a stream that the server has opened.
 pub(crate) async fn accepted(shared: Arc<Shared>, mut send: SendStream, recv: RecvStream) {
-    let mut source = FrameSource::new(recv);
+    let mut source = FrameSource::with_echo(recv, shared.echo());
     let attach = match source.next().await {
         Ok((_, What::Attach(said))) => match incoming::attach(&said) {
             Ok(attach) => attach,
@@ -162,6 +162,8 @@ async fn write(
     mut send: SendStream,
     writer: &Notify,
 ) {
+    let echo = shared.echo();
+    let mut written = 0;
     loop {
         let mut out = BytesMut::new();
         let current = {
@@ -181,7 +183,8 @@ async fn write(
             current
         };
         if !out.is_empty() {
-            if let Err(error) = send.write_chunk(out.freeze()).await {
+            let out = out.freeze();
+            if let Err(error) = send.write_chunk(out.clone()).await {
                 // The reading side hears of it too, and says what it means.
                 tracing::debug!(conversation = %id, %error, "writing ended");
                 if matches!(error, quinn::WriteError::Stopped(_)) {
@@ -189,6 +192,10 @@ async fn write(
                 }
                 return;
             }
+            if let Some(echo) = &echo {
+                echo.wrote(send.id(), written, &out);
+            }
+            written += out.len() as u64;
         } else if !current {
             drop(send.finish());
             // So that closing the connection does not overtake what was written.

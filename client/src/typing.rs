@@ -8,7 +8,6 @@ use petrel_proto::frame;
 use petrel_proto::version::FEATURE_TYPING;
 use petrel_proto::wire::{self, frame::What};
 use prost::Message;
-use quinn::Connection;
 
 use crate::client::Client;
 use crate::event::Event;
@@ -101,26 +100,16 @@ fn stopped((conversation, user): (ConversationId, UserId)) -> Event {
     Event::Typing { conversation, user, typing: false }
 }
 
-/// Reads datagrams until the connection ends. What makes no sense is dropped.
-pub(crate) async fn read_datagrams(shared: &Arc<Shared>, connection: &Connection) {
-    while let Ok(bytes) = connection.read_datagram().await {
-        let Ok((frame, What::Typing(said))) = frame::decode(bytes) else {
-            tracing::debug!("a datagram that says nothing");
-            continue;
-        };
+impl Shared {
+    /// Somebody says that he types, or has stopped.
+    pub(crate) fn heard_typing(self: &Arc<Self>, frame: &wire::Frame, said: &wire::Typing) {
         let (Ok(conversation), Ok(user)) =
             (ConversationId::from_slice(&said.conversation), incoming::user_id(&frame.sender))
         else {
             tracing::debug!("a Typing with ids of another size");
-            continue;
+            return;
         };
-        shared.heard_typing(conversation, user, !said.stopped);
-        shared.events.room().await;
-    }
-}
-
-impl Shared {
-    fn heard_typing(self: &Arc<Self>, conversation: ConversationId, user: UserId, typing: bool) {
+        let typing = !said.stopped;
         let mut state = self.state.lock();
         let known = state.conversations.contains_key(&conversation);
         if !known || user == self.options.identity.user {

@@ -105,6 +105,9 @@ section! {
         pub connects_burst: Bounded<1, 1_000_000> = Bounded(10_000),
         /// TLS sessions kept for resumption (two per client).
         pub tls_sessions: Bounded<0, 10_000_000> = Bounded(50_000),
+        /// While packets are being lost, small messages go twice, in both directions: on time over
+        /// lossy networks, for up to three times the packets.
+        pub echo: bool = true,
         /// Worker threads of the runtime; 0: one per core.
         pub threads: Bounded<0, 1_024> = Bounded(0),
         /// How long a graceful stop may take.

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::config::Config;
 use crate::gateway::Gateway;
 use crate::session::Session;
-use crate::{clock, metrics, stream, typing};
+use crate::{clock, datagram, metrics, stream};
 
 /// Streams that a connection may have open before sign-in.
 pub(crate) const STREAMS_BEFORE_SIGN_IN: u32 = 16;
@@ -238,7 +238,7 @@ fn run(gateway: Arc<Gateway>, incoming: Incoming, place: Place) -> impl Future<O
         let Connected { context, began, mut code } = connected;
         let _fuse = Fuse::of(&context.connection);
         if code.is_none() {
-            join(accept_streams(&context), typing::read_datagrams(&context)).await;
+            join(accept_streams(&context), datagram::read(&context)).await;
         }
         if let Some(code) = code.take() {
             context.connection.close(VarInt::from_u32(code.number()), code.label().as_bytes());
@@ -294,7 +294,7 @@ async fn begin(gateway: Arc<Gateway>, incoming: Incoming) -> Option<Connected> {
             spawn_stream(&context, send, recv);
         }
     };
-    let dropping = typing::drop_datagrams(&context.connection);
+    let dropping = datagram::forget(&context.connection);
     let code = tokio::select! {
         _ = context.session.wait() => None,
         // Nothing is left to accept from: the connection is gone.

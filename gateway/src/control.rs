@@ -117,7 +117,7 @@ async fn sign_in(context: &Context, hello: &wire::Hello) -> Result<Arc<Session>,
         queue,
         gateway.budget.session_share(),
         Arc::clone(&context.large_frames),
-        &features(hello),
+        &features(gateway, hello),
     ));
     if !gateway.enter(&session) {
         return Err(Rejection::Overloaded { what: "this user's sessions here" });
@@ -132,8 +132,10 @@ async fn sign_in(context: &Context, hello: &wire::Hello) -> Result<Arc<Session>,
 }
 
 /// What both sides have.
-fn features(hello: &wire::Hello) -> Vec<&'static str> {
-    version::common_features(hello.features.iter().map(String::as_str))
+fn features(gateway: &Gateway, hello: &wire::Hello) -> Vec<&'static str> {
+    let mut common = version::common_features(hello.features.iter().map(String::as_str));
+    common.retain(|feature| *feature != version::FEATURE_ECHO || gateway.config.gateway.echo);
+    common
 }
 
 fn welcome(gateway: &Gateway, session: &Session, hello: &wire::Hello) -> Bytes {
@@ -141,7 +143,7 @@ fn welcome(gateway: &Gateway, session: &Session, hello: &wire::Hello) -> Bytes {
         server_time_ms: clock::unix_ms(),
         session: Bytes::copy_from_slice(session.id().as_bytes()),
         user: Bytes::copy_from_slice(session.user().as_bytes()),
-        features: features(hello).into_iter().map(str::to_owned).collect(),
+        features: features(gateway, hello).into_iter().map(str::to_owned).collect(),
         dictionaries: gateway.dictionaries.versions(),
         body_bytes_max: u32::try_from(limits::BODY_BYTES_MAX).unwrap_or(u32::MAX),
         streams_max: gateway.config.gateway.streams_max.to_u32(),

@@ -19,8 +19,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::config::Config;
 use crate::connection::STREAMS_BEFORE_SIGN_IN;
 use crate::connection_id::SignedIds;
+use crate::datagram;
 use crate::keys::{self, Certificate};
-use crate::typing;
 
 /// Bytes that a peer may send on one stream before we have read them.
 const STREAM_WINDOW: u32 = 96 * 1024;
@@ -143,8 +143,8 @@ fn transport(config: &Config) -> Result<TransportConfig> {
         .initial_rtt(INITIAL_RTT)
         .crypto_buffer_size(CRYPTO_BUFFER)
         .allow_spin(false)
-        .datagram_receive_buffer_size(Some(typing::RECEIVE_BYTES))
-        .datagram_send_buffer_size(typing::SEND_BYTES)
+        .datagram_receive_buffer_size(Some(datagram::RECEIVE_BYTES))
+        .datagram_send_buffer_size(datagram::SEND_BYTES)
         .mtu_discovery_config(None)
         .enable_segmentation_offload(false);
     Ok(transport)

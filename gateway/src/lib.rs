@@ -20,6 +20,7 @@ mod connection;
 mod connection_id;
 mod control;
 mod conversation_table;
+mod datagram;
 mod dictionaries;
 mod directory_mirror;
 mod dispatch;

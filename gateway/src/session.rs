@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use petrel_core::change::Audience;
 use petrel_core::id::{DeviceId, UserId};
 use petrel_core::rate::{Bucket, Rate};
+use petrel_proto::echo::Inboxes;
 use petrel_storage::budget::Share;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
@@ -31,6 +32,8 @@ pub(crate) struct Session {
     /// To whom the user shows that he is there, and when that was read: the second, then the audience's number;
     /// 0 if it is not known.
     presence_shown: AtomicU64,
+    /// Where copies of its streams' bytes go, if both sides have the echo.
+    echo: Option<Arc<Inboxes>>,
     sends: Mutex<Bucket>,
     requests: Mutex<Bucket>,
     watch: Watch,
@@ -56,7 +59,9 @@ impl Session {
         large_frames: Arc<Semaphore>,
         features: &[&str],
     ) -> Self {
-        use petrel_proto::version::{FEATURE_PREVIEW, FEATURE_RECEIPTS, FEATURE_TYPING};
+        use petrel_proto::version::{
+            FEATURE_ECHO, FEATURE_PREVIEW, FEATURE_RECEIPTS, FEATURE_TYPING,
+        };
         Self {
             id: Uuid::now_v7(),
             user: identity.user(),
@@ -68,6 +73,7 @@ impl Session {
             wants_receipts: features.contains(&FEATURE_RECEIPTS),
             wants_typing: features.contains(&FEATURE_TYPING),
             presence_shown: AtomicU64::new(0),
+            echo: features.contains(&FEATURE_ECHO).then(Arc::default),
             sends: Mutex::default(),
             requests: Mutex::default(),
             watch: Watch::default(),
@@ -145,6 +151,11 @@ impl Session {
     /// Whom it watches.
     pub(crate) fn watch(&self) -> &Watch {
         &self.watch
+    }
+
+    /// Where copies of its streams' bytes go, if both sides have the echo.
+    pub(crate) fn echo_inboxes(&self) -> Option<&Arc<Inboxes>> {
+        self.echo.as_ref()
     }
 
     /// Bounds the large frames of which a part has come, on all streams of its connection.

@@ -1,6 +1,8 @@
 //! Writes one session's queue to its streams: one task per session, all streams
 //! polled side by side, so that a blocked one holds up no other.
 
+mod echo;
+
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
@@ -20,6 +22,7 @@ use crate::gateway::Gateway;
 use crate::send_queue::{Taken, TakenSlot};
 use crate::session::Session;
 use crate::{attach, metrics, stream};
+use echo::Echo;
 
 /// Frames are joined into one write up to this size: fewer segments for QUIC to track.
 const JOINED_BYTES_MAX: usize = 16 * 1024;
@@ -34,6 +37,8 @@ const LEAVING_MAX: usize = 8;
 struct Outgoing {
     generation: u64,
     stream: SendStream,
+    /// Bytes that were written.
+    offset: u64,
     pending: Vec<Bytes>,
     /// Of what was taken and is not reported as written yet.
     frames: usize,
@@ -57,6 +62,8 @@ struct Writer {
     /// Streams that a newer one replaced, or that are idle: being flushed and finished.
     leaving: Vec<Outgoing>,
     taken: Taken,
+    /// If both sides have the feature.
+    echo: Option<Echo>,
 }
 
 /// Runs until the session ends or its connection does.
@@ -70,6 +77,7 @@ pub(crate) fn run(
         streams: FxHashMap::default(),
         leaving: Vec::new(),
         taken: Taken::default(),
+        echo: session.echo_inboxes().map(|_| Echo::of(session.connection())),
         gateway,
         session,
     };
@@ -125,6 +133,9 @@ impl Writer {
             return Poll::Ready(Next::End(Code::Ok));
         }
         self.leaving.retain_mut(|leaving| leaving.poll_leave(cx).is_pending());
+        if let Some(echo) = &mut self.echo {
+            echo.poll_send(cx);
+        }
         if behind.is_empty() { Poll::Pending } else { Poll::Ready(Next::CatchUp(behind)) }
     }
 
@@ -193,8 +204,12 @@ impl Writer {
         behind: &mut Vec<(ConversationId, u64)>,
     ) {
         let Some(outgoing) = self.streams.get_mut(&conversation) else { return };
+        let copied = self.echo.as_mut().and_then(|echo| echo.look(outgoing));
         match outgoing.poll_write(cx) {
             Ok((frames, bytes)) => {
+                if let (Some(echo), Some(copied)) = (&mut self.echo, copied) {
+                    echo.wrote(outgoing, copied);
+                }
                 let generation = outgoing.generation;
                 if self.session.queue().written(conversation, generation, frames, bytes) {
                     behind.push((conversation, generation));
@@ -252,7 +267,8 @@ impl Writer {
 
 impl Outgoing {
     fn new(generation: u64, stream: SendStream) -> Self {
-        Self { generation, stream, pending: Vec::new(), frames: 0, bytes: 0, finish: false }
+        let pending = Vec::new();
+        Self { generation, stream, offset: 0, pending, frames: 0, bytes: 0, finish: false }
     }
 
     /// Takes frames over; many small ones become one.
@@ -282,7 +298,9 @@ impl Outgoing {
                 writing.poll(cx)
             };
             let Poll::Ready(written) = polled else { return Ok((0, 0)) };
-            self.pending.drain(..written?.chunks);
+            let written = written?;
+            self.offset += written.bytes as u64;
+            self.pending.drain(..written.chunks);
         }
         Ok((std::mem::take(&mut self.frames), std::mem::take(&mut self.bytes)))
     }

@@ -3,7 +3,10 @@
 
 mod sending;
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,9 +15,10 @@ use petrel_core::error::Rejection;
 use petrel_core::id::ConversationId;
 use petrel_core::limits;
 use petrel_proto::code::Code;
+use petrel_proto::echo::Spliced;
 use petrel_proto::frame::{self, FrameError, FrameReader};
 use petrel_proto::wire::{self, Frame, frame::What};
-use quinn::{RecvStream, SendStream, VarInt};
+use quinn::{ReadError, RecvStream, SendStream, VarInt};
 use tokio::sync::Semaphore;
 
 use crate::connection::{Context, Fuse};
@@ -50,6 +54,8 @@ pub(crate) enum End {
 #[derive(Debug)]
 pub(crate) struct Incoming {
     stream: RecvStream,
+    /// The stream's bytes, and copies of them that came in datagrams.
+    spliced: Spliced,
     reader: FrameReader,
     chunk: Bytes,
     /// Room for frames above [`SMALL_FRAME_BYTES`] while they are incomplete, shared by the
@@ -61,7 +67,15 @@ impl Incoming {
     /// Reads frames of up to `max` bytes.
     pub(crate) fn new(stream: RecvStream, max: usize, room: &Arc<Semaphore>) -> Self {
         let room = Arc::clone(room);
-        Self { stream, reader: FrameReader::new(max), chunk: Bytes::new(), room }
+        let spliced = Spliced::default();
+        Self { stream, spliced, reader: FrameReader::new(max), chunk: Bytes::new(), room }
+    }
+
+    /// Takes copies of the stream's bytes from the session's datagrams too, if it has the feature.
+    fn take_copies(&mut self, session: &Session) {
+        if let Some(inboxes) = session.echo_inboxes() {
+            self.spliced.take_copies(VarInt::from(self.stream.id()).into_inner(), inboxes);
+        }
     }
 
     /// The next frame and what it is.
@@ -91,8 +105,9 @@ impl Incoming {
                 // rest of the other frames from coming.
                 room = Some(self.room.try_acquire_many(units).map_err(|_| End::NoRoom)?);
             }
-            match self.stream.read_chunk(CHUNK_BYTES, true).await {
-                Ok(Some(chunk)) => self.chunk = chunk.bytes,
+            let (stream, spliced) = (&mut self.stream, &mut self.spliced);
+            match poll_fn(|cx| poll_bytes(stream, spliced, cx)).await {
+                Ok(Some(bytes)) => self.chunk = bytes,
                 Ok(None) => {
                     return Err(self.reader.finish().map_or_else(End::Broken, |()| End::Finished));
                 }
@@ -110,6 +125,25 @@ impl Incoming {
     pub(crate) fn stop(&mut self, code: Code) {
         // An error means that the stream is over already.
         self.stream.stop(VarInt::from_u32(code.number())).ok();
+    }
+}
+
+/// The next bytes of a stream that were not read before; `None` at its end.
+fn poll_bytes(
+    stream: &mut RecvStream,
+    spliced: &mut Spliced,
+    cx: &mut std::task::Context<'_>,
+) -> Poll<Result<Option<Bytes>, ReadError>> {
+    if let Poll::Ready(bytes) = spliced.poll_copy(cx, metrics::echo_received) {
+        return Poll::Ready(Ok(Some(bytes)));
+    }
+    loop {
+        let reading = pin!(stream.read_chunk(CHUNK_BYTES, true));
+        let Some(chunk) = ready!(reading.poll(cx))? else { return Poll::Ready(Ok(None)) };
+        let new = spliced.from_stream(chunk.offset, chunk.bytes);
+        if !new.is_empty() {
+            return Poll::Ready(Ok(Some(new)));
+        }
     }
 }
 
@@ -286,6 +320,7 @@ impl Reader {
     /// Reads what a client says on a conversation's stream, until it finishes its side.
     fn read(self, mut incoming: Incoming) -> impl Future<Output = ()> + Send {
         incoming.set_max(limits::FRAME_BYTES_MAX);
+        incoming.take_copies(&self.session);
         // A block, as a function's future would hold what it is given twice.
         async move {
             loop {

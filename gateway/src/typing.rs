@@ -5,33 +5,23 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use petrel_core::change::Audience;
 use petrel_core::id::ConversationId;
 use petrel_core::limits;
 use petrel_core::rate::{Bucket, Rate};
-use petrel_proto::frame;
-use petrel_proto::wire::frame::What;
+use petrel_proto::wire;
 use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 
-use crate::connection::Context;
 use crate::conversation_table::Cell;
 use crate::gateway::Gateway;
 use crate::metrics::{self, Typing as Fate};
 use crate::session::Session;
 use crate::{clock, translate};
 
-/// Bytes of datagrams of one connection that wait to be read. Few, as each keeps the packets that came
-/// with it in memory; they are read at once, before sign-in too.
-pub(crate) const RECEIVE_BYTES: usize = 1024;
-/// Bytes of datagrams of one connection that wait to be sent; the oldest are dropped.
-pub(crate) const SEND_BYTES: usize = 4 * 1024;
 /// Bytes of one Typing, at the most.
 const TYPING_BYTES_MAX: usize = 256;
-/// Datagrams that are read between two chances for other tasks.
-const READ_AT_ONCE: u32 = 32;
 /// What one session may say in a second, in the long run and at once.
 const SESSION_RATE: (u32, u32) = (10, 32);
 /// In one conversation: once in so many milliseconds, in the long run, and so often at once.
@@ -80,7 +70,7 @@ impl Typing {
 
 /// What one session has used of its rates.
 #[derive(Debug, Default)]
-struct Typist {
+pub(crate) struct Typist {
     session: Bucket,
     conversations: FxHashMap<ConversationId, Bucket>,
 }
@@ -104,21 +94,23 @@ impl Typist {
         bucket.take(Rate::one_in(interval_ms, burst), now_ns).is_ok()
     }
 
-    /// Reads a datagram of a signed-in client.
+    /// Reads what a signed-in client says, in a datagram of `bytes`.
     ///
     /// # Errors
     /// Why it goes no further.
-    fn read(&mut self, session: &Arc<Session>, datagram: Bytes) -> Result<Said, Fate> {
+    fn read(
+        &mut self,
+        session: &Arc<Session>,
+        said: &wire::Typing,
+        bytes: usize,
+    ) -> Result<Said, Fate> {
         let at_ns = clock::monotonic_ns();
         if !self.take_session(at_ns) {
             return Err(Fate::Limited);
         }
-        if datagram.len() > TYPING_BYTES_MAX {
+        if bytes > TYPING_BYTES_MAX {
             return Err(Fate::Malformed);
         }
-        let Ok((_, What::Typing(said))) = frame::decode(datagram) else {
-            return Err(Fate::Malformed);
-        };
         let conversation = ConversationId::from_slice(&said.conversation).ok_or(Fate::Malformed)?;
         if !self.take_conversation(conversation, at_ns) {
             return Err(Fate::Limited);
@@ -127,39 +119,6 @@ impl Typist {
             return Err(Fate::Refused);
         }
         Ok(Said { session: Arc::clone(session), conversation, stopped: said.stopped, at_ns })
-    }
-}
-
-/// Reads and forgets datagrams, until the connection ends: nobody has signed in.
-pub(crate) async fn drop_datagrams(connection: &quinn::Connection) {
-    let mut read = 0u32;
-    while connection.read_datagram().await.is_ok() {
-        give_way(&mut read).await;
-    }
-}
-
-/// Reads the datagrams of a signed-in client until its connection ends.
-pub(crate) async fn read_datagrams(context: &Context) {
-    let gateway = &context.gateway;
-    let (mut typist, mut read) = (Typist::default(), 0u32);
-    while let Ok(datagram) = context.connection.read_datagram().await {
-        if let Some(session) = context.session.get()
-            && session.wants_typing()
-        {
-            match typist.read(session, datagram) {
-                Ok(said) => gateway.tell_typing(said),
-                Err(fate) => metrics::typing(fate),
-            }
-        }
-        give_way(&mut read).await;
-    }
-}
-
-/// Who sends datagrams without a pause does not keep this thread for himself.
-async fn give_way(read: &mut u32) {
-    *read = read.wrapping_add(1);
-    if read.is_multiple_of(READ_AT_ONCE) {
-        tokio::task::yield_now().await;
     }
 }
 
@@ -179,6 +138,20 @@ pub(crate) async fn run(gateway: Arc<Gateway>) {
 }
 
 impl Gateway {
+    /// A client says, in a datagram of `bytes`, that its user types or has stopped.
+    pub(crate) fn hear_typing(
+        &self,
+        typist: &mut Typist,
+        session: &Arc<Session>,
+        said: &wire::Typing,
+        bytes: usize,
+    ) {
+        match typist.read(session, said, bytes) {
+            Ok(said) => self.tell_typing(said),
+            Err(fate) => metrics::typing(fate),
+        }
+    }
+
     /// Tells at once if all that is needed is in memory.
     fn tell_typing(&self, said: Said) {
         let shown = said.session.presence_shown(clock::coarse_s());

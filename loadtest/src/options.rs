@@ -171,6 +171,12 @@ pub struct Options {
     /// Threads of the harness that do IO.
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub client_threads: usize,
+    /// The clients do without the echo, in both directions.
+    #[arg(long)]
+    pub no_echo: bool,
+    /// The clients send no receipts.
+    #[arg(long)]
+    pub no_receipts: bool,
     /// CPUs of the started server (or of --server-pid), as in taskset -c.
     #[arg(long, value_name = "LIST")]
     pub server_cpus: Option<String>,

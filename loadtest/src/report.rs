@@ -65,6 +65,12 @@ pub struct ClientCost {
     pub gaps_filled: u64,
     /// Packets lost on the way to the server.
     pub packets_lost: u64,
+    /// Packets sent to the server.
+    pub packets_sent: u64,
+    /// Datagrams with copies that were sent to the server.
+    pub echoes_sent: u64,
+    /// Copies that came before their original.
+    pub echoes_won: u64,
 }
 
 /// One step of `--find-max`.

@@ -33,6 +33,7 @@ pub(crate) fn name_of(what: &What) -> &'static str {
         What::FetchDictionary(_) => "FetchDictionary",
         What::Dictionary(_) => "Dictionary",
         What::Typing(_) => "Typing",
+        What::Echo(_) => "Echo",
         What::WatchPresence(_) => "WatchPresence",
         What::Presence(_) => "Presence",
         What::CreateGroup(_) => "CreateGroup",

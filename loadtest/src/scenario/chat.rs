@@ -15,6 +15,7 @@ use crate::body::{self, Body};
 use crate::dial::{self, Connector, Target};
 use crate::layout::{Lane, Layout};
 use crate::ledger::{Clock, HistoryEntry, Id, Ledger, Seen};
+use crate::options::Options;
 use crate::progress::Progress;
 use crate::report::Report;
 use crate::traffic::Outbound;
@@ -139,7 +140,7 @@ impl Chat {
         identities: &[Identity],
         layout: &Layout,
         ledger: &Arc<Ledger>,
-        clock: Clock,
+        (clock, asked): (Clock, &Options),
         progress: &Progress,
     ) -> anyhow::Result<Self> {
         let users: Vec<UserId> = identities.iter().map(|identity| identity.user).collect();
@@ -162,6 +163,8 @@ impl Chat {
             let dialer = dialers[number % dialers.len()].clone();
             let mut options = ClientOptions::new(dialer, identity.clone());
             options.agent = "petrel-loadtest".to_owned();
+            options.echo = !asked.no_echo;
+            options.delivered_receipts = !asked.no_receipts;
             let ears = Arc::new(Ears { shared: Arc::clone(&shared), user: identity.user });
             let progress = progress.clone();
             async move {
@@ -218,6 +221,9 @@ impl Chat {
             report.client.duplicates_dropped += stats.duplicates;
             report.client.gaps_filled += stats.fills;
             report.client.packets_lost += stats.lost_packets;
+            report.client.packets_sent += stats.sent_packets;
+            report.client.echoes_sent += stats.echoes_sent;
+            report.client.echoes_won += stats.echoes_won;
         }
     }
 

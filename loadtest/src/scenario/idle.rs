@@ -139,7 +139,8 @@ async fn chat_among(
     report.compressed_body_bytes_per_message = Some(tenth(bodies.mean_encoded_bytes()));
     let ledger = Arc::new(Ledger::new(layout.conversations()));
     let clock = Clock::start();
-    let chat = Chat::start(&server.target, people, &layout, &ledger, clock, progress).await?;
+    let chat =
+        Chat::start(&server.target, people, &layout, &ledger, (clock, options), progress).await?;
     let chat = Arc::new(chat);
     let mut traffic = Traffic::new(
         Arc::clone(&ledger),

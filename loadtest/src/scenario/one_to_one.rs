@@ -29,7 +29,9 @@ pub async fn run(options: &Options, progress: &Progress) -> anyhow::Result<Repor
     report.connections = layout.users();
     report.body_bytes_per_message = Some(tenth(bodies.mean_bytes()));
     report.compressed_body_bytes_per_message = Some(tenth(bodies.mean_encoded_bytes()));
-    let chat = Chat::start(&server.front(), &identities, &layout, &ledger, clock, progress).await?;
+    let chat =
+        Chat::start(&server.front(), &identities, &layout, &ledger, (clock, options), progress)
+            .await?;
     let chat = Arc::new(chat);
     let mut traffic = Traffic::new(
         Arc::clone(&ledger),

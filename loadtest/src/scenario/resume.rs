@@ -61,7 +61,8 @@ pub async fn run(options: &Options, progress: &Progress) -> anyhow::Result<Repor
     let layout = Arc::new(Layout::ring(CHATTING, CONVERSATIONS).map_err(anyhow::Error::msg)?);
     let ledger = Arc::new(Ledger::new(layout.conversations()));
     let clock = Clock::start();
-    let chat = Chat::start(&server.front(), &people, &layout, &ledger, clock, progress).await?;
+    let chat =
+        Chat::start(&server.front(), &people, &layout, &ledger, (clock, options), progress).await?;
     let chat = Arc::new(chat);
     let mut traffic = Traffic::new(
         Arc::clone(&ledger),

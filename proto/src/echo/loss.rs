@@ -97,7 +97,8 @@ mod tests {
 
     #[test]
     fn copies_follow_the_loss() {
-        for (nth, copies) in [(None, 0), (Some(2_000), 0), (Some(100), 1), (Some(20), 1), (Some(10), 2)]
+        for (nth, copies) in
+            [(None, 0), (Some(2_000), 0), (Some(100), 1), (Some(20), 1), (Some(10), 2)]
         {
             let mut loss = Loss::default();
             assert_eq!(after(&mut loss, Instant::now(), 60, 30, nth), copies, "1 in {nth:?}");

@@ -1,0 +1,12 @@
+//! Chat over emulated bad networks: real gateways and clients, a relay between them that loses,
+//! reorders and blacks out.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    unreachable_pub,
+    reason = "a test says what it needs by failing"
+)]
+
+mod address;
+mod echo;
+mod over;
