@@ -55,12 +55,15 @@ impl Desk {
         Ok(self.pty.resize(Size::new(rows, columns))?)
     }
 
+    /// What is on the screen.
+    fn text(&self) -> String {
+        self.screen.lock().screen().contents()
+    }
+
     async fn shows(&self, text: &str) -> Result<()> {
-        let seen = eventually(PATIENCE, text, || async {
-            Ok(self.screen.lock().screen().contents().contains(text).then_some(()))
-        });
-        let seen = seen.await;
-        seen.with_context(|| format!("the screen:\n{}", self.screen.lock().screen().contents()))
+        let seen =
+            eventually(PATIENCE, text, || async { Ok(self.text().contains(text).then_some(())) });
+        seen.await.with_context(|| format!("the screen:\n{}", self.text()))
     }
 
     /// Waits until the process has ended and all that it wrote was read.
@@ -138,5 +141,89 @@ async fn two_people_chat_on_their_terminals() -> Result<()> {
     ensure!(told.success(), "no signal to bob's chat");
     ensure!(bob.ends().await?.success(), "bob's chat failed");
     ensure!(bob.is_restored(), "bob's terminal is not as it was");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_on_two_terminals_sees_what_becomes_of_its_messages() -> Result<()> {
+    let gateway = Gateway::start(Storage::Sqlite, &[]).await?;
+    let alice = Desk::open(&gateway, "alice")?;
+    alice.shows("online QUIC").await?;
+    let bob = Desk::open(&gateway, "bob")?;
+    bob.shows("online QUIC").await?;
+
+    alice.types("/group walkers bob\r")?;
+    for desk in [&alice, &bob] {
+        desk.shows("walkers (2 members)").await?;
+        desk.shows("* alice made the group \"walkers\" with bob").await?;
+    }
+    bob.types("wher do we meet, @alice?\r")?;
+    alice.shows("bob: wher do we meet, @alice?").await?;
+    bob.shows("✓✓ read by 1").await?;
+    // Who writes is told as long as the gateway carries it.
+    alice.types("at the")?;
+    bob.shows("alice is writing").await?;
+    alice.types("\u{15}")?;
+    bob.types("/edit where do we meet, @alice?\r")?;
+    alice.shows("where do we meet, @alice? (edited)").await?;
+    alice.types("/reply at the bridge\r")?;
+    bob.shows("«bob: where do we meet, @alice?»").await?;
+    bob.shows("at the bridge").await?;
+    bob.types("/react +1\r")?;
+    alice.shows("[👍 1]").await?;
+    bob.shows("[👍 1*]").await?;
+
+    // By keys: the newest message is selected, and recalled after Enter.
+    alice.types("\u{1b}")?;
+    alice.shows("Enter: menu>").await?;
+    alice.types("x")?;
+    alice.shows("> /recall").await?;
+    alice.types("\r")?;
+    bob.shows("alice: (recalled)").await?;
+    ensure!(
+        !bob.text().contains("at the bridge"),
+        "a recalled text is still there:\n{}",
+        bob.text()
+    );
+
+    alice.types("/rename hill walkers\r")?;
+    bob.shows("* alice renamed the group to \"hill walkers\"").await?;
+    bob.types("/leave\r")?;
+    alice.shows("* bob left").await?;
+    bob.shows("you are no member").await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_and_passwords_on_terminals() -> Result<()> {
+    let gateway = Gateway::start(Storage::Sqlite, &[]).await?;
+    let alice = Desk::open(&gateway, "alice")?;
+    alice.shows("online QUIC").await?;
+    let bob = Desk::open(&gateway, "bob")?;
+    bob.shows("online QUIC").await?;
+
+    bob.types("/ask alice it is me\r")?;
+    alice.shows("bob asks to be friends: it is me; /accept bob").await?;
+    alice.shows("! 1 ask: /contacts").await?;
+    alice.types("/accept bob\r")?;
+    bob.shows("alice and you are friends now").await?;
+    alice.types("/remark bob Bobby\r")?;
+    alice.shows("Bobby (@bob): friends").await?;
+    bob.types("/dm alice hello\r")?;
+    alice.shows("Bobby: hello").await?;
+
+    alice.types("/password\r")?;
+    alice.shows("password now (empty: none yet):").await?;
+    alice.types("\r")?;
+    alice.shows("new password:").await?;
+    alice.types("battery staple\r")?;
+    alice.shows("the new one again:").await?;
+    alice.types("battery staple")?;
+    alice.shows("again: ••••••••••••••").await?;
+    ensure!(!alice.text().contains("battery"), "a password is shown:\n{}", alice.text());
+    alice.types("\r")?;
+    alice.shows("the password is another one now").await?;
+    alice.types("/devices\r")?;
+    alice.shows("1. terminal (this one)").await?;
     Ok(())
 }
