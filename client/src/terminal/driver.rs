@@ -10,6 +10,7 @@ use crossterm::event::EventStream;
 use crossterm::execute;
 use crossterm::terminal::{Clear, ClearType};
 use futures_util::StreamExt as _;
+use petrel_proto::code::Code;
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -172,6 +173,11 @@ impl Driver {
                     self.model.say(error.to_string());
                 }
             }
+            Effect::Watch(users) => {
+                if let Err(error) = self.client.watch_presence(&users) {
+                    self.model.say(error.to_string());
+                }
+            }
             Effect::Typing { conversation, is_typing } => {
                 self.client.typing(conversation, is_typing);
             }
@@ -220,10 +226,13 @@ async fn answer(client: &Client, effect: Effect) -> Input {
             }
             Input::Names(found)
         }
-        Effect::Group(conversation) => {
-            let group = client.group(conversation).await.ok();
-            Input::Group { conversation, group }
-        }
+        Effect::Group(conversation) => match client.group(conversation).await {
+            Ok(group) => Input::Group { conversation, group: Some(group) },
+            Err(error) if error.code() == Some(Code::NotFound) => {
+                Input::Group { conversation, group: None }
+            }
+            Err(error) => Input::Said(explain(&error)),
+        },
         Effect::Ask(ask) => ask::answer(client, ask).await,
         Effect::Find { names, purpose } => find(client, names, purpose).await,
         // All others are carried out at once.

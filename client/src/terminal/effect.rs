@@ -173,6 +173,8 @@ pub(super) enum Effect {
     Names(Vec<UserId>),
     /// What a group is now.
     Group(ConversationId),
+    /// Whose presence is to be told.
+    Watch(Vec<UserId>),
     /// The user writes there, or does so no longer.
     Typing {
         conversation: ConversationId,

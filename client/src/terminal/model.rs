@@ -1,6 +1,6 @@
 //! All that the screen shows. Texts and names in here are clean.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use petrel_proto::code::Code;
 
@@ -24,7 +24,7 @@ pub(super) const MESSAGES_MAX: usize = 2_000;
 pub(super) const MESSAGES_AWAY_MAX: usize = 50;
 /// Requests to join that are known, at the most.
 const JOINS_MAX: usize = 1_000;
-/// Users that are known to be there, at the most.
+/// Users whose presence is watched, at the most (the protocol's limit).
 pub(super) const PRESENT_MAX: usize = 500;
 /// Unconfirmed messages of one conversation that are shown, at the most.
 pub(super) const PENDING_MAX: usize = 4_096;
@@ -38,6 +38,14 @@ pub(super) const TYPING_MAX: usize = 8;
 pub(super) const PREVIEW_MS: u64 = 60_000;
 /// How long a notice is shown.
 pub(super) const NOTICE_MS: u64 = 8_000;
+
+/// Whether somebody is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Presence {
+    Here,
+    /// Was there last at this time; 0: not known.
+    Away(u64),
+}
 
 /// How the connection is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,8 +106,10 @@ pub(super) struct Completion {
 pub(super) struct Model {
     pub(super) me: UserId,
     pub(super) people: People,
-    /// Who of those that are watched is there.
-    pub(super) present: HashSet<UserId>,
+    /// Whose presence is watched.
+    pub(super) watched: Vec<UserId>,
+    /// What was told of it.
+    pub(super) present: HashMap<UserId, Presence>,
     pub(super) conversations: HashMap<ConversationId, Conversation>,
     /// Who asks to join a group, with what text.
     pub(super) joins: BTreeMap<(ConversationId, UserId), String>,
@@ -138,7 +148,8 @@ impl Model {
         Self {
             me,
             people: People::new(me, my_name),
-            present: HashSet::new(),
+            watched: Vec::new(),
+            present: HashMap::new(),
             conversations: HashMap::new(),
             joins: BTreeMap::new(),
             devices: Vec::new(),
@@ -185,6 +196,10 @@ impl Model {
         if self.joins.len() < JOINS_MAX {
             self.joins.insert((conversation, user), super::clean::line(text));
         }
+    }
+
+    pub(super) fn is_present(&self, user: UserId) -> bool {
+        self.present.get(&user) == Some(&Presence::Here)
     }
 
     /// How many ask for something: to be friends, to join a group.

@@ -35,6 +35,8 @@ pub(super) struct Relation {
 pub(super) struct People {
     me: UserId,
     persons: HashMap<UserId, Person>,
+    /// Who has which unique name.
+    by_unique: HashMap<String, UserId>,
     relations: HashMap<UserId, Relation>,
     /// How many of them ask to be friends.
     asking: usize,
@@ -43,16 +45,19 @@ pub(super) struct People {
 impl People {
     pub(super) fn new(me: UserId, my_name: &str) -> Self {
         let person = Person { unique: clean::line(my_name), nickname: String::new() };
+        let by_unique = HashMap::from([(person.unique.clone(), me)]);
         let persons = HashMap::from([(me, person)]);
-        Self { me, persons, relations: HashMap::new(), asking: 0 }
+        Self { me, persons, by_unique, relations: HashMap::new(), asking: 0 }
     }
 
     pub(super) fn learn(&mut self, found: &UserFound) {
         if self.persons.len() >= NAMES_MAX && !self.persons.contains_key(&found.user) {
             let me = self.me;
             self.persons.retain(|user, _| *user == me);
+            self.by_unique.retain(|_, user| *user == me);
         }
         let (unique, nickname) = (clean::line(&found.name), clean::line(&found.nickname));
+        self.by_unique.insert(unique.clone(), found.user);
         self.persons.insert(found.user, Person { unique, nickname });
     }
 
@@ -113,6 +118,10 @@ impl People {
         }
         match self.persons.get(&user) {
             Some(person) if person.nickname.trim().is_empty() => person.unique.clone(),
+            // Nobody is shown by a name that is somebody else's.
+            Some(person) if self.is_of_another(person.nickname.trim(), user) => {
+                format!("@{}", person.unique)
+            }
             Some(person) => person.nickname.clone(),
             None => {
                 let mut id = user.to_string();
@@ -122,19 +131,24 @@ impl People {
         }
     }
 
+    fn is_of_another(&self, name: &str, user: UserId) -> bool {
+        self.by_unique.get(name).is_some_and(|other| *other != user)
+    }
+
     /// The name to be shown, with the one that nobody else has if that is another one.
     pub(super) fn full_name(&self, user: UserId) -> String {
         let name = self.name(user);
         match self.unique(user) {
-            Some(unique) if unique != name => format!("{name} (@{unique})"),
+            Some(unique) if name.trim_start_matches('@') != unique => {
+                format!("{name} (@{unique})")
+            }
             _ => name,
         }
     }
 
     /// Who is called so by commands.
     pub(super) fn by_unique(&self, name: &str) -> Option<UserId> {
-        let found = self.persons.iter().find(|(_, person)| person.unique == name);
-        found.filter(|_| !name.is_empty()).map(|(user, _)| *user)
+        self.by_unique.get(name).copied()
     }
 
     /// What commands call him.
@@ -145,5 +159,32 @@ impl People {
     /// All names that commands take.
     pub(super) fn uniques(&self) -> impl Iterator<Item = (UserId, &str)> {
         self.persons.iter().map(|(user, person)| (*user, person.unique.as_str()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(user: UserId, name: &str, nickname: &str) -> UserFound {
+        let (name, nickname) = (name.to_owned(), nickname.to_owned());
+        UserFound { user, name, nickname, avatar: String::new() }
+    }
+
+    #[test]
+    fn nobody_is_shown_by_a_name_that_is_somebody_elses() {
+        let (me, bob, eve) = (UserId([1; 16]), UserId([2; 16]), UserId([3; 16]));
+        let mut people = People::new(me, "alice");
+        people.learn(&found(bob, "bob", "Bob the builder"));
+        assert_eq!(people.name(bob), "Bob the builder");
+        assert_eq!(people.full_name(bob), "Bob the builder (@bob)");
+        for taken in ["bob", " bob ", "alice", "b\u{200b}ob"] {
+            people.learn(&found(eve, "eve", taken));
+            assert_eq!((people.name(eve), people.full_name(eve)), ("@eve".into(), "@eve".into()));
+        }
+        people.learn(&found(eve, "eve", "eve"));
+        assert_eq!(people.name(eve), "eve");
+        assert_eq!(people.by_unique("bob"), Some(bob));
+        assert_eq!(people.by_unique(""), None);
     }
 }

@@ -211,8 +211,19 @@ impl Screen {
     /// What is to be done, but for what is said in passing.
     fn effects(&mut self) -> Vec<Effect> {
         let mut effects = std::mem::take(&mut self.effects);
-        effects.retain(|effect| !matches!(effect, Effect::Typing { .. }));
+        let in_passing =
+            |effect: &Effect| matches!(effect, Effect::Typing { .. } | Effect::Watch(_));
+        effects.retain(|effect| !in_passing(effect));
         effects
+    }
+
+    /// Whose presence was asked for last.
+    fn watched(&mut self) -> Option<Vec<UserId>> {
+        let effects = std::mem::take(&mut self.effects).into_iter().rev();
+        effects.into_iter().find_map(|effect| match effect {
+            Effect::Watch(users) => Some(users),
+            _ => None,
+        })
     }
 
     /// Where the user was said to write, or to do so no longer.

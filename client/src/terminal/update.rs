@@ -10,6 +10,7 @@ mod orders;
 mod picking;
 mod search;
 mod typing;
+mod watching;
 
 use bytes::Bytes;
 
@@ -36,7 +37,11 @@ pub(super) fn update(model: &mut Model, input: Input) -> Vec<Effect> {
         }
         Input::Queued { to, id, what } => queued(model, to, id, what),
         Input::Answered(answer) => answered::answered(model, answer),
-        Input::Listed(list) => entries::listed(model, list),
+        Input::Listed(list) => {
+            let mut effects = entries::listed(model, list);
+            effects.extend(watching::watch(model));
+            effects
+        }
         Input::Page { conversation, page } => entries::page(model, conversation, page),
         Input::NoPage { conversation, why } => {
             // It stays marked as loading, so that it is not asked for with each frame.

@@ -1,4 +1,4 @@
-//! What passes: who is writing.
+//! What passes: who is writing, who is there.
 
 use super::*;
 
@@ -57,4 +57,38 @@ fn who_is_writing_is_shown_in_the_list_and_above_the_messages() {
     screen.hear(typing(BOB, false));
     screen.hear(Event::Entry(in_group(6, CAROL, "there")));
     assert!(!screen.draw().contains("writing"));
+}
+
+#[test]
+fn who_is_in_the_list_is_watched_and_friends_too() {
+    let mut screen = Screen::with_two(80, 16);
+    let mut wanted = vec![BOB, CAROL];
+    assert_eq!(screen.watched(), Some(wanted.clone()));
+    let dave = UserId([9; 16]);
+    let contacts = vec![
+        people::contact(dave, "dave", crate::request::Friendship::Friends),
+        people::contact(UserId([8; 16]), "eve", crate::request::Friendship::Invited),
+    ];
+    let contacts = crate::request::Contacts { contacts, ..Default::default() };
+    screen.take(Input::Answered(Answer::Contacts(contacts)));
+    wanted.push(dave);
+    assert_eq!(screen.watched(), Some(wanted));
+    let list = Summaries::default();
+    screen.take(Input::Listed(list));
+    assert_eq!(screen.watched(), None);
+}
+
+#[test]
+fn who_is_there_has_a_dot_until_the_connection_is_lost() {
+    let mut screen = Screen::with_two(80, 16);
+    screen.hear(Event::Presence { user: BOB, online: true, seen_ms: NOW_MS });
+    assert_eq!(screen.draw().matches("● bob").count(), 2);
+    screen.hear(Event::Presence { user: BOB, online: false, seen_ms: NOW_MS });
+    assert!(screen.draw().contains("bob, last there 2026-11-24 10:00"));
+    screen.hear(Event::Presence { user: BOB, online: true, seen_ms: NOW_MS });
+    screen.hear(Event::Offline {
+        why: crate::event::OfflineReason::Lost("no route".into()),
+        retry_in: None,
+    });
+    assert!(!screen.draw().contains("●"));
 }

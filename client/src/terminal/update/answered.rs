@@ -1,6 +1,6 @@
 //! What the service has said to what was asked of it.
 
-use super::{Effect, entries, heard, select};
+use super::{Effect, entries, heard, select, watching};
 use crate::event::ConversationRef;
 use crate::id::{ConversationId, UserId};
 use crate::request::{Contact, Device, Friendship, Group, JoinRequest, Link, Members, Role};
@@ -31,6 +31,7 @@ pub(super) fn answered(model: &mut Model, answer: Answer) -> Vec<Effect> {
             for contact in &contacts.contacts {
                 model.people.relate(contact);
             }
+            return watching::watch(model).into_iter().collect();
         }
         Answer::Contact(contact) => self::contact(model, &contact),
         Answer::Devices(devices) => self::devices(model, &devices),

@@ -230,7 +230,7 @@ fn summarize(known: &mut Conversation, line: Summary, me: UserId) {
     known.is_group_asked = false;
 }
 
-/// What a group is now; `None`: it could not be told.
+/// What a group is now; `None`: the user is no member.
 pub(super) fn group(
     model: &mut Model,
     conversation: ConversationId,

@@ -8,7 +8,7 @@ use crate::id::{ConversationId, UserId};
 use crate::logged::{OwnChange, OwnEvent};
 use crate::request::{Contact, Friendship, Role, UserFound};
 use crate::terminal::clean;
-use crate::terminal::model::{Link, Model, PRESENT_MAX, TYPING_MAX, refusal};
+use crate::terminal::model::{Link, Model, PRESENT_MAX, Presence, TYPING_MAX, refusal};
 
 pub(super) fn event(model: &mut Model, event: Event) -> Vec<Effect> {
     match event {
@@ -75,10 +75,10 @@ pub(super) fn event(model: &mut Model, event: Event) -> Vec<Effect> {
         }
         Event::Own(own) => return self::own(model, &own),
         Event::OwnMissed => return vec![Effect::List, Effect::Ask(Ask::Contacts)],
-        Event::Presence { user, online, .. } => {
-            model.present.remove(&user);
-            if online && model.present.len() < PRESENT_MAX {
-                model.present.insert(user);
+        Event::Presence { user, online, seen_ms } => {
+            if model.present.len() < PRESENT_MAX || model.present.contains_key(&user) {
+                let presence = if online { Presence::Here } else { Presence::Away(seen_ms) };
+                model.present.insert(user, presence);
             }
         }
         Event::OutboxUnavailable { why } => {
@@ -89,6 +89,8 @@ pub(super) fn event(model: &mut Model, event: Event) -> Vec<Effect> {
 }
 
 fn offline(model: &mut Model, why: &OfflineReason, retry_in: Option<std::time::Duration>) {
+    // Nobody's presence is known without a connection; it is told anew after the next sign-in.
+    model.present.clear();
     let why = clean::line(&why.to_string());
     let wait = retry_in.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
     model.link = match wait {

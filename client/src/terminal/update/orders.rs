@@ -1,6 +1,6 @@
 //! Commands: what they are about, and what is asked of the service then.
 
-use super::{Effect, answered, message, search, select};
+use super::{Effect, answered, message, search, select, watching};
 use crate::event::ConversationRef;
 use crate::id::{ConversationId, UserId};
 use crate::request::{ContactCommand, Friendship, GroupCommand, MemberSettings, UserFound};
@@ -195,6 +195,7 @@ fn open(model: &mut Model, user: UserId, text: String) -> Result<Vec<Effect>, St
         return Err("too many conversations are listed".to_owned());
     }
     let mut effects = select(model, to.id);
+    effects.extend(watching::watch(model));
     if !text.is_empty() {
         effects.push(Effect::Send { to, what: Saying::text(text) });
     }

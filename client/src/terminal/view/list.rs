@@ -34,7 +34,7 @@ pub(super) fn draw(model: &Model, frame: &mut Frame<'_>, area: Rect, drawn: &mut
             _ => " (999+)".to_owned(),
         };
         let badge = if conversation.mentions > 0 { format!(" @{badge}") } else { badge };
-        let dot = conversation.to.peer.filter(|peer| model.present.contains(peer));
+        let dot = conversation.to.peer.filter(|peer| model.is_present(*peer));
         let title = model.title(conversation);
         let title = if dot.is_some() { format!("● {title}") } else { title };
         let title = format!("{}{title}", marks(conversation, model.now_ms));

@@ -8,8 +8,9 @@ use unicode_width::UnicodeWidthStr as _;
 
 use super::{bold, dim};
 use crate::request::Role;
+use crate::terminal::calendar;
 use crate::terminal::happened::listed;
-use crate::terminal::model::{Composing, Conversation, Link, Model};
+use crate::terminal::model::{Composing, Conversation, Link, Model, Presence};
 use crate::terminal::prompt::Prompt;
 use crate::terminal::wrap::cut;
 
@@ -98,7 +99,16 @@ pub(super) fn composer(typed: &Typed, frame: &mut Frame<'_>, area: Rect) {
 /// Who or what it is: of a user with the name that nobody else has, of a group with its size.
 fn full_title(model: &Model, known: &Conversation) -> String {
     match (known.to.peer, &known.group) {
-        (Some(peer), _) => model.people.full_name(peer),
+        (Some(peer), _) => {
+            let name = model.people.full_name(peer);
+            match model.present.get(&peer) {
+                Some(Presence::Here) => format!("● {name}"),
+                Some(Presence::Away(seen_ms @ 1..)) => {
+                    format!("{name}, last there {}", calendar::moment(*seen_ms))
+                }
+                _ => name,
+            }
+        }
         (None, Some(group)) if group.role == Role::Outside => {
             format!("{} (you are no member)", group.profile.name)
         }
