@@ -164,7 +164,7 @@ proptest! {
         screen.hear(own(OwnChange::Contact(asking)));
         screen.hear(own(OwnChange::JoinAsked {
             conversation: GROUP,
-            user: UserFound { nickname: nick_remark.clone(), ..user_found(UserId([9; 16]), "dave") },
+            user: UserFound { nickname: nick_remark, ..user_found(UserId([9; 16]), "dave") },
             text: text.clone(),
             closed: false,
         }));
