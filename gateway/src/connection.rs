@@ -9,7 +9,7 @@ use futures_util::future::join;
 use parking_lot::Mutex;
 use petrel_core::rate::{Bucket, Rate};
 use petrel_proto::code::Code;
-use quinn::{Incoming, VarInt};
+use quinn::{Connecting, Incoming, VarInt};
 use rustc_hash::FxHashMap;
 use tokio::sync::{Semaphore, SetOnce};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -215,7 +215,9 @@ fn network_of(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// Lets a connection attempt in or turns it away, before any cryptography is done for it.
+/// Lets a connection attempt in or turns it away, before any cryptography is done for it. The first
+/// and dearest part of the handshake is done here and now, by the one task that accepts, and not by
+/// as many tasks as there are attempts: in a storm of them all others wait for one at the most.
 pub(crate) fn admit(gateway: &Arc<Gateway>, incoming: Incoming) {
     if gateway.doors.take_connect(incoming.remote_address().ip()).is_err() {
         metrics::connection_refused("rate");
@@ -225,13 +227,28 @@ pub(crate) fn admit(gateway: &Arc<Gateway>, incoming: Incoming) {
         metrics::connection_refused("full");
         return incoming.refuse();
     };
-    gateway.tasks.spawn(run(Arc::clone(gateway), incoming, place));
+    let began = std::time::Instant::now();
+    match incoming.accept() {
+        Ok(connecting) => {
+            gateway.tasks.spawn(run(Arc::clone(gateway), (connecting, began), place));
+        }
+        Err(error) => handshake_failed(&error),
+    }
+}
+
+fn handshake_failed(error: &quinn::ConnectionError) {
+    metrics::connection_refused("handshake");
+    tracing::debug!(%error, "a handshake failed");
 }
 
 /// Serves a connection from its first packet to its end.
-fn run(gateway: Arc<Gateway>, incoming: Incoming, place: Place) -> impl Future<Output = ()> + Send {
+fn run(
+    gateway: Arc<Gateway>,
+    (connecting, began): (Connecting, std::time::Instant),
+    place: Place,
+) -> impl Future<Output = ()> + Send {
     // Boxed: an idle connection is not to keep room for its beginning.
-    let beginning = Box::pin(begin(gateway, incoming));
+    let beginning = Box::pin(begin(gateway, connecting, began));
     async move {
         let _place = place;
         let Some(connected) = beginning.await else { return };
@@ -266,15 +283,16 @@ struct Connected {
 }
 
 /// The handshake, and what comes until somebody has signed in.
-async fn begin(gateway: Arc<Gateway>, incoming: Incoming) -> Option<Connected> {
+async fn begin(
+    gateway: Arc<Gateway>,
+    connecting: Connecting,
+    began: std::time::Instant,
+) -> Option<Connected> {
     let settings = &gateway.config.gateway;
-    let began = std::time::Instant::now();
-    let handshake = async { incoming.accept()?.await };
-    let connection = match timeout(settings.handshake_timeout.duration(), handshake).await {
+    let connection = match timeout(settings.handshake_timeout.duration(), connecting).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => {
-            metrics::connection_refused("handshake");
-            tracing::debug!(%error, "a handshake failed");
+            handshake_failed(&error);
             return None;
         }
         Err(_) => {

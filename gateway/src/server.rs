@@ -280,6 +280,8 @@ async fn accept(gateway: Arc<Gateway>, endpoint: quinn::Endpoint) {
     let accepting = async {
         while let Some(incoming) = endpoint.accept().await {
             connection::admit(&gateway, incoming);
+            // Whoever is in the middle of a chat has his turn between two handshakes.
+            tokio::task::yield_now().await;
         }
     };
     gateway.stopping.run_until_cancelled(accepting).await;

@@ -15,6 +15,7 @@ use petrel_core::entry::EntryKind;
 use petrel_core::id::Seq;
 use petrel_core::store::ConversationKind;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::Origin;
 use crate::conversation_table::Cell;
@@ -57,6 +58,13 @@ struct Busy {
     enough: Arc<Notify>,
 }
 
+impl Busy {
+    /// Whether a run would be full.
+    fn has_enough(&self) -> bool {
+        self.waiting.len() >= RUN_ENTRIES_MAX || self.bytes >= RUN_BYTES_MAX
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Waiting {
     seq: Seq,
@@ -97,7 +105,7 @@ impl LargeQueue {
             busy.skipped = Some(new.seq);
             metrics::get().fanout_overflows.increment(1);
         }
-        if is_urgent || busy.waiting.len() >= RUN_ENTRIES_MAX || busy.bytes >= RUN_BYTES_MAX {
+        if is_urgent || busy.has_enough() {
             busy.enough.notify_one();
         }
         starts
@@ -131,9 +139,12 @@ impl LargeQueue {
         Some(Work::Run(Run::new(seq, &pushes), is_event))
     }
 
-    /// What ends the holding early; `None` if nothing is held.
+    /// What ends the holding early; `None` if nothing is to be held.
     fn enough(&self) -> Option<Arc<Notify>> {
-        self.busy.lock().as_ref().map(|busy| Arc::clone(&busy.enough))
+        let locked = self.busy.lock();
+        let busy = locked.as_ref()?;
+        let is_urgent = busy.waiting.iter().any(|waiting| waiting.is_event);
+        (!is_urgent && !busy.has_enough()).then(|| Arc::clone(&busy.enough))
     }
 
     /// Ends the draining if nothing has come. `false` if something has.
@@ -295,23 +306,23 @@ impl Gateway {
     }
 }
 
-/// Hands out what waits in a conversation's queue until nothing comes for a while.
+/// Hands out what waits in a conversation's queue until nothing comes for a while. A run begins
+/// [`HOLD`] after the one before it at the earliest, however long that one took, unless there is
+/// enough for a whole one: what comes meanwhile shares its packets.
 async fn drain(gateway: Arc<Gateway>, cell: Arc<Cell>) {
     let guard = Guard(cell);
     let cell = &guard.0;
     loop {
+        let began = Instant::now();
         match cell.large().take() {
             Some(Work::Run(run, is_event)) => gateway.hand_out_run(cell, &run, is_event).await,
             Some(Work::Skipped(to)) => gateway.hand_out_skipped(cell, to).await,
-            None => {
-                if let Some(enough) = cell.large().enough() {
-                    // Either is a reason to go on.
-                    tokio::time::timeout(HOLD, enough.notified()).await.ok();
-                }
-                if cell.large().rest() {
-                    return;
-                }
-            }
+            None if cell.large().rest() => return,
+            None => {}
+        }
+        if let Some(enough) = cell.large().enough() {
+            // Either is a reason to go on.
+            tokio::time::timeout_at(began + HOLD, enough.notified()).await.ok();
         }
     }
 }
