@@ -307,7 +307,7 @@ async fn catch_up(
     let queue = session.queue();
     while queue.room(id, generation).await {
         let Some(next) = queue.position(id, generation) else { return Ok(()) };
-        let (to, floor) = {
+        let (to, floor, peer) = {
             let locked = cell.lock();
             let Some(conversation) = locked.as_ref() else { return Err(Rejection::NotFound) };
             let head = conversation.next().previous();
@@ -324,7 +324,8 @@ async fn catch_up(
                     continue;
                 }
                 View::Shown(until) => {
-                    (until.map_or(head, |until| until.min(head)), conversation.floor())
+                    let to = until.map_or(head, |until| until.min(head));
+                    (to, conversation.floor(), conversation.peer_of(session.user()))
                 }
             }
         };
@@ -332,7 +333,7 @@ async fn catch_up(
         let page = page_from(next, to, queue.bytes_max() / 2);
         match gateway.store.entries(id, Some(session.user()), page).await {
             Ok(entries) => {
-                let (frames, next) = page_frames(&entries, next, floor)?;
+                let (frames, next) = page_frames(&entries, next, floor, peer)?;
                 queue.put_page(id, generation, frames, next);
             }
             Err(StoreError::Transient(error)) => {
@@ -359,8 +360,8 @@ fn page_from(from: Seq, to: Seq, bytes_max: usize) -> Page {
     }
 }
 
-/// A page as frames. What retention removed (up to `floor`) becomes a Gap. Gives back also the
-/// seq to go on from.
+/// A page as frames. What retention removed (up to `floor`) becomes a Gap. On a pair's stream the
+/// `peer` need not be named. Gives back also the seq to go on from.
 ///
 /// # Errors
 /// [`Rejection::Unavailable`] if the store left out an entry that it has to have: it is asked
@@ -369,6 +370,7 @@ pub(crate) fn page_frames(
     entries: &[Entry],
     from: Seq,
     floor: Seq,
+    peer: Option<UserId>,
 ) -> Result<(Vec<Bytes>, Seq), Rejection> {
     let mut frames = Vec::with_capacity(entries.len() + 1);
     let mut next = from;
@@ -381,7 +383,8 @@ pub(crate) fn page_frames(
             tracing::error!(seq = %next, "the store has a hole in a log");
             return Err(Rejection::Unavailable);
         }
-        frames.push(translate::push(entry));
+        let is_peer = peer == Some(entry.sender);
+        frames.push(if is_peer { translate::push_to_peer(entry) } else { translate::push(entry) });
         next = next.next();
     }
     if frames.is_empty() {

@@ -112,7 +112,7 @@ pub(super) async fn read_history(
                 Some(entry) if read.newest => entry.placed.seq,
                 _ => from,
             };
-            page = page_frames(&entries, begins, floor)?.0;
+            page = page_frames(&entries, begins, floor, None)?.0;
         }
         if read.newest {
             frames = page;

@@ -51,7 +51,11 @@ impl Pair {
         let cursor = wire::Cursor { seq: self.seq, tail: Bytes::copy_from_slice(&self.tail) };
         let attach = wire::Attach {
             conversation: Bytes::copy_from_slice(self.conversation.as_bytes()),
-            peer: Bytes::copy_from_slice(self.peer.as_bytes()),
+            // Needed only while the pair may not exist yet.
+            peer: match self.seq {
+                0 => Bytes::copy_from_slice(self.peer.as_bytes()),
+                _ => Bytes::new(),
+            },
             cursor: (self.seq > 0).then_some(cursor),
             ..wire::Attach::default()
         };
