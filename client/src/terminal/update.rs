@@ -30,7 +30,15 @@ pub(super) const PAGE_ENTRIES: u32 = 100;
 pub(super) fn update(model: &mut Model, input: Input) -> Vec<Effect> {
     match input {
         Input::Terminal(event) => terminal(model, event),
-        Input::Client(event) => heard::event(model, event),
+        Input::Client(event) => {
+            let before = model.order.len();
+            let mut effects = heard::event(model, event);
+            if model.order.len() != before {
+                // Somebody new is in the list.
+                effects.extend(watching::watch(model));
+            }
+            effects
+        }
         Input::Stats(stats) => {
             model.stats = stats;
             Vec::new()

@@ -73,6 +73,10 @@ fn who_is_in_the_list_is_watched_and_friends_too() {
     screen.take(Input::Answered(Answer::Contacts(contacts)));
     wanted.push(dave);
     assert_eq!(screen.watched(), Some(wanted));
+    // Who writes first is watched from then on.
+    let eve = UserId([8; 16]);
+    screen.hear(Event::Entry(entry(eve, 1, eve, "hello")));
+    assert_eq!(screen.watched(), Some(vec![BOB, CAROL, eve, dave]));
     let list = Summaries::default();
     screen.take(Input::Listed(list));
     assert_eq!(screen.watched(), None);
