@@ -305,7 +305,7 @@ async fn catch_up(
         return Err(Rejection::NotFound);
     };
     let queue = session.queue();
-    while queue.room(id, generation).await {
+    while let Some(bytes_max) = queue.room(id, generation).await {
         let Some(next) = queue.position(id, generation) else { return Ok(()) };
         let (to, floor, peer) = {
             let locked = cell.lock();
@@ -330,7 +330,7 @@ async fn catch_up(
             }
         };
         let Ok(_turn) = gateway.catch_ups.acquire().await else { return Ok(()) };
-        let page = page_from(next, to, queue.bytes_max() / 2);
+        let page = page_from(next, to, bytes_max);
         match gateway.store.entries(id, Some(session.user()), page).await {
             Ok(entries) => {
                 let (frames, next) = page_frames(&entries, next, floor, peer)?;

@@ -7,6 +7,7 @@
 //! from the store, from the seq where it stopped (`attach.rs`). The fan-out never
 //! waits, and nobody but the slow reader notices.
 
+mod catching_up;
 mod run;
 mod state;
 
@@ -95,11 +96,6 @@ impl SendQueue {
             writer: AtomicWaker::new(),
             room: Notify::new(),
         }
-    }
-
-    /// Bytes that may wait, at the most.
-    pub(crate) fn bytes_max(&self) -> usize {
-        self.bytes_max
     }
 
     /// Conversations that may be open at once.
@@ -278,66 +274,6 @@ impl SendQueue {
         Ok(generation)
     }
 
-    /// Puts in what was read from the store; the slot's pushes go on at `next`.
-    /// `false` if the slot is gone.
-    pub(crate) fn put_page(
-        &self,
-        conversation: ConversationId,
-        generation: u64,
-        frames: Vec<Bytes>,
-        next: Seq,
-    ) -> bool {
-        let mut state = self.state.lock();
-        let Some(slot) = state.slots.get_mut(&conversation) else { return false };
-        if slot.generation != generation {
-            return false;
-        }
-        slot.next = next;
-        for frame in frames {
-            state.put(conversation, frame);
-        }
-        drop(state);
-        self.writer.wake();
-        true
-    }
-
-    /// Waits until the slot's stream has taken most of what was put in. `false` if the slot is gone.
-    pub(crate) async fn room(&self, conversation: ConversationId, generation: u64) -> bool {
-        loop {
-            let notified = self.room.notified();
-            {
-                let state = self.state.lock();
-                match state.slots.get(&conversation) {
-                    _ if state.ended.is_some() => return false,
-                    Some(s) if s.generation == generation => {
-                        if s.bytes <= self.bytes_max / 4 {
-                            return true;
-                        }
-                    }
-                    _ => return false,
-                }
-            }
-            notified.await;
-        }
-    }
-
-    /// The next seq that the slot's stream gets, for one that is catching up.
-    pub(crate) fn position(&self, conversation: ConversationId, generation: u64) -> Option<Seq> {
-        let state = self.state.lock();
-        state.slots.get(&conversation).filter(|s| s.generation == generation).map(|s| s.next)
-    }
-
-    /// Makes a slot live whose next seq is the next that will be handed out.
-    /// Called with the conversation locked, so that no entry falls between.
-    pub(crate) fn go_live(&self, conversation: ConversationId, generation: u64) {
-        let mut state = self.state.lock();
-        if let Some(slot) = state.slots.get_mut(&conversation)
-            && slot.generation == generation
-        {
-            slot.mode = Mode::Live;
-        }
-    }
-
     /// Gives up a slot, as far as it is still this stream's. Whatever was not
     /// written is read from the store when the client attaches again.
     pub(crate) fn drop_slot(&self, conversation: ConversationId, generation: u64) {
@@ -455,16 +391,19 @@ impl SendQueue {
             });
             // Whatever is put in calls the finishing off, so nothing is left here.
             if slot.finish {
+                // What was taken stays counted until the writer is done with the stream.
                 state.slots.remove(&conversation);
             }
         }
         !taken.slots.is_empty() || !taken.control.is_empty() || taken.ended.is_some()
     }
 
-    /// Notes that control frames of so many bytes were written.
-    pub(crate) fn control_written(&self, frames: usize, bytes: usize) {
+    /// Notes that frames which belong to no slot (any more) were written, or never will be.
+    pub(crate) fn released(&self, frames: usize, bytes: usize) {
         let mut state = self.state.lock();
         state.bytes = state.bytes.saturating_sub(bytes + frames * FRAME_OVERHEAD);
+        drop(state);
+        self.room.notify_waiters();
     }
 
     /// Notes that frames were written. `true`: the slot was behind and has drained; catch up now.

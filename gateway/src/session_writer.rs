@@ -19,7 +19,7 @@ use rustc_hash::FxHashMap;
 
 use crate::connection::Fuse;
 use crate::gateway::Gateway;
-use crate::send_queue::{Taken, TakenSlot};
+use crate::send_queue::{SendQueue, Taken, TakenSlot};
 use crate::session::Session;
 use crate::{attach, metrics, stream};
 use echo::Echo;
@@ -44,6 +44,8 @@ struct Outgoing {
     frames: usize,
     bytes: usize,
     finish: bool,
+    /// What is left counts as the session queue's still.
+    is_counted: bool,
 }
 
 /// What is left to do for a session after a round of writing.
@@ -132,7 +134,8 @@ impl Writer {
         if self.poll_control(cx).is_err() {
             return Poll::Ready(Next::End(Code::Ok));
         }
-        self.leaving.retain_mut(|leaving| leaving.poll_leave(cx).is_pending());
+        let queue = self.session.queue();
+        self.leaving.retain_mut(|leaving| leaving.poll_leave(cx, queue).is_pending());
         if let Some(echo) = &mut self.echo {
             echo.poll_send(cx);
         }
@@ -147,9 +150,16 @@ impl Writer {
             if let Some(mut old) = self.streams.remove(&conversation) {
                 let superseded = wire::frame::What::Superseded(wire::Superseded {});
                 old.add(vec![frame::encode(&frame::bare(superseded))]);
+                // Its slot went with the attaching of the new stream, and what was in it.
+                old.is_counted = false;
                 self.leave(old);
             }
             let Some(stream) = stream.or_else(|| self.open(conversation, generation, cx)) else {
+                if finish {
+                    // Its slot is gone already.
+                    let bytes = frames.iter().map(Bytes::len).sum();
+                    self.session.queue().released(frames.len(), bytes);
+                }
                 return;
             };
             self.streams.insert(conversation, Outgoing::new(generation, stream));
@@ -169,6 +179,7 @@ impl Writer {
             let mut oldest = self.leaving.remove(0);
             // An error means that the stream is over already.
             oldest.stream.reset(VarInt::from_u32(Code::Superseded.number())).ok();
+            oldest.release(self.session.queue());
         }
         self.leaving.push(outgoing);
     }
@@ -228,7 +239,7 @@ impl Writer {
     fn poll_control(&mut self, cx: &mut Context<'_>) -> Result<(), WriteError> {
         let (frames, bytes) = self.control.poll_write(cx)?;
         if frames > 0 {
-            self.session.queue().control_written(frames, bytes);
+            self.session.queue().released(frames, bytes);
         }
         Ok(())
     }
@@ -267,8 +278,16 @@ impl Writer {
 
 impl Outgoing {
     fn new(generation: u64, stream: SendStream) -> Self {
-        let pending = Vec::new();
-        Self { generation, stream, offset: 0, pending, frames: 0, bytes: 0, finish: false }
+        Self {
+            generation,
+            stream,
+            offset: 0,
+            pending: Vec::new(),
+            frames: 0,
+            bytes: 0,
+            finish: false,
+            is_counted: true,
+        }
     }
 
     /// Takes frames over; many small ones become one.
@@ -306,15 +325,25 @@ impl Outgoing {
     }
 
     /// Flushes and finishes; ready once nothing is left to do.
-    fn poll_leave(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_leave(&mut self, cx: &mut Context<'_>, queue: &SendQueue) -> Poll<()> {
         match self.poll_write(cx) {
-            Ok(_) if !self.pending.is_empty() => Poll::Pending,
-            Ok(_) => {
+            Ok(_) if !self.pending.is_empty() => return Poll::Pending,
+            Ok((frames, bytes)) => {
+                (self.frames, self.bytes) = (frames, bytes);
                 // An error means that the stream is over already.
                 self.stream.finish().ok();
-                Poll::Ready(())
             }
-            Err(_) => Poll::Ready(()),
+            Err(_) => {}
+        }
+        self.release(queue);
+        Poll::Ready(())
+    }
+
+    /// What was taken for this stream takes no room any more.
+    fn release(&mut self, queue: &SendQueue) {
+        let (frames, bytes) = (std::mem::take(&mut self.frames), std::mem::take(&mut self.bytes));
+        if self.is_counted && frames > 0 {
+            queue.released(frames, bytes);
         }
     }
 }

@@ -245,8 +245,79 @@ fn a_sender_in_a_large_group_gets_what_was_before_his_own_and_then_the_ack() {
     assert!(queue.deliver_run(id, &run(2, 3), 0));
     assert!(queue.bytes() > 0 && take(&queue).slots.is_empty(), "the run has nothing new for him");
     queue.answer(id, (generation, ack.clone()), Seq(7), |_| None);
-    assert_eq!(frames(&take(&queue), 1).1, [ack.clone()], "the Ack waits for nothing");
+    let alone = std::slice::from_ref(&ack);
+    assert_eq!(frames(&take(&queue), 1).1, alone, "the Ack waits for nothing");
     assert_eq!(queue.position(id, generation), Some(Seq(5)), "the rest is read from the store");
     queue.answer(id, (generation + 1, ack), Seq(8), |_| None);
     assert!(take(&queue).slots.is_empty(), "another stream's");
+}
+
+#[tokio::test]
+async fn pages_for_many_slots_together_stay_within_the_whole() {
+    let queue = SendQueue::new(MAX, 8);
+    let mut generations = Vec::new();
+    for number in 0..8 {
+        deliver(&queue, number, 1, None);
+        let (generation, written) = frames(&take(&queue), number);
+        let id = conversation(number);
+        queue.written(id, generation, written.len(), bytes_of(&written));
+        assert!(queue.skip(id, Seq(100)) && queue.written(id, generation, 0, 0), "it catches up");
+        generations.push(generation);
+    }
+    let mut full = 0;
+    for number in 0..8 {
+        let (id, generation) = (conversation(number), generations[usize::from(number)]);
+        let room = queue.room(id, generation);
+        let Ok(Some(bytes)) = tokio::time::timeout(std::time::Duration::ZERO, room).await else {
+            full += 1;
+            continue;
+        };
+        assert!(bytes <= MAX / 2);
+        queue.put_page(id, generation, vec![PUSH; 12], Seq(14));
+        let next = queue.position(id, generation).unwrap();
+        let put = frames(&take(&queue), number).1.len() as u64;
+        assert_eq!(next, Seq(2 + put), "what was left out is read again");
+    }
+    assert!(queue.bytes() <= MAX, "{}", queue.bytes());
+    assert!(full > 0, "the last ones wait");
+}
+
+#[tokio::test]
+async fn an_entry_larger_than_what_is_free_goes_alone_and_the_others_wait_until_it_is_written() {
+    let queue = SendQueue::new(MAX, 8);
+    for number in [1, 2] {
+        deliver(&queue, number, 1, None);
+    }
+    let taken = take(&queue);
+    let generation = |number| frames(&taken, number).0;
+    for number in [1, 2] {
+        let (generation, written) = frames(&taken, number);
+        queue.written(conversation(number), generation, written.len(), bytes_of(&written));
+    }
+    let large = Bytes::from(vec![9; MAX]);
+    queue.put_page(conversation(1), generation(1), vec![large.clone(), PUSH], Seq(4));
+    queue.put_page(conversation(2), generation(2), vec![large.clone()], Seq(3));
+    assert_eq!(queue.position(conversation(1), generation(1)), Some(Seq(3)), "that one alone");
+    assert_eq!(queue.position(conversation(2), generation(2)), Some(Seq(2)), "nothing");
+    let waiting = queue.room(conversation(2), generation(2));
+    let written = async {
+        assert_eq!(frames(&take(&queue), 1).1.len(), 1);
+        queue.written(conversation(1), generation(1), 1, large.len());
+    };
+    let (room, ()) = futures_util::future::join(waiting, written).await;
+    assert_eq!(room, Some(MAX / 2));
+}
+
+#[test]
+fn what_a_finished_stream_has_left_is_counted_until_it_is_written() {
+    let queue = SendQueue::new(MAX, 8);
+    deliver(&queue, 1, 1, None);
+    let (generation, written) = frames(&take(&queue), 1);
+    queue.put_last(conversation(1), generation, PUSH);
+    let (_, last) = frames(&take(&queue), 1);
+    let frames = written.len() + last.len();
+    assert!(!queue.written(conversation(1), generation, 0, 0), "the slot is gone");
+    assert_eq!(queue.bytes(), bytes_of(&written) + bytes_of(&last) + frames * FRAME_OVERHEAD);
+    queue.released(frames, bytes_of(&written) + bytes_of(&last));
+    assert_eq!(queue.bytes(), 0);
 }

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use petrel_proto::code::Code;
 use petrel_proto::wire::{change_group::What as Change, frame::What};
-use petrel_tests::cluster::{Gateway, Stage};
+use petrel_tests::cluster::{Gateway, PATIENCE, Stage, eventually};
 use petrel_tests::on_both_stores;
 use petrel_tests::raw::{self, RawOptions, RawStream};
 
@@ -183,5 +183,11 @@ async fn who_is_put_out_of_a_large_group_sees_the_last_entry_that_is_his(
     let Some((_, What::Attach(_))) = out.next().await? else { bail!("no Attach") };
     ends_after(&mut out, &(1..=22).collect::<Vec<_>>(), Code::NotFound).await?;
     let mut in_it = all[2].raw.accept().await?;
-    reads_on(&mut in_it, 1, 23).await
+    reads_on(&mut in_it, 1, 23).await?;
+    // What ended streams were told takes no room any more.
+    let empty = || async {
+        let left = gateway.metric("petrel_gateway_send_queue_bytes", "").await?;
+        Ok((left == 0.0).then_some(()))
+    };
+    eventually(PATIENCE, "empty queues", empty).await
 }

@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
+use petrel_client::Event;
 use petrel_proto::code::Code;
 use petrel_proto::frame::bare;
 use petrel_proto::wire::{self, change_account, change_contact, frame::What};
@@ -16,6 +17,7 @@ on_both_stores!(
     who_does_not_show_himself_is_left_out_and_a_change_of_mind_is_followed,
     who_is_named_last_is_watched_and_what_makes_no_sense_is_refused,
     somebody_who_is_watched_by_many_and_comes_back_at_once_was_never_gone,
+    an_application_hears_who_types_and_who_is_there,
 );
 
 /// What a story waits for instead of 60 s.
@@ -202,4 +204,25 @@ async fn somebody_who_is_watched_by_many_and_comes_back_at_once_was_never_gone(
     assert_eq!(frames, 20.0);
     drop(star);
     Ok(())
+}
+
+async fn an_application_hears_who_types_and_who_is_there(stage: Stage) -> Result<()> {
+    let gateway = stage.gateway(&[]).await?;
+    let alice = stage.person(&gateway, "alice").await?;
+    let bob = stage.person(&gateway, "bob").await?;
+    let (pair, of_bob) = (alice.with(&bob), bob.user());
+    alice.say(&pair, "hello").await?;
+    bob.has(pair.id, 1).await?;
+    alice.client.watch_presence(&[of_bob])?;
+    let is_there = |event: &Event, there: bool| matches!(event, Event::Presence { user, online, .. } if (*user, *online) == (of_bob, there));
+    let types = |event: &Event, now: bool| matches!(event, Event::Typing { user, typing, .. } if (*user, *typing) == (of_bob, now));
+    alice
+        .until("bob is there", |s| s.others.iter().any(|e| is_there(e, true)).then_some(()))
+        .await?;
+    bob.client.typing(pair.id, true);
+    alice.until("bob types", |s| s.others.iter().any(|e| types(e, true)).then_some(())).await?;
+    bob.say(&pair, "hello you").await?;
+    alice.until("it came", |s| s.others.iter().any(|e| types(e, false)).then_some(())).await?;
+    bob.leave().await;
+    alice.until("bob left", |s| s.others.iter().any(|e| is_there(e, false)).then_some(())).await
 }
