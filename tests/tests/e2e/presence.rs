@@ -95,7 +95,7 @@ async fn who_is_watched_is_told_to_come_and_go_with_his_first_and_last_device(
 
     // Who asks later is told from the store, or what the others were told.
     let mut dave = Somebody::new(&gateway, "dave").await?;
-    watch(&mut dave, &[of_bob.clone()]).await?;
+    watch(&mut dave, std::slice::from_ref(&of_bob)).await?;
     assert_eq!(told(&mut dave).await?, (of_bob, false, seen_ms));
     assert_eq!(gateway.metric("petrel_gateway_presence_watches", "").await?, 3.0);
     leave(&gateway, dave, 1.0).await?;
