@@ -422,7 +422,7 @@ impl Reader {
     fn other_address(&self, number: u64) -> IpAddr {
         match self.server.ip() {
             IpAddr::V4(server) if server.is_loopback() => {
-                let [_, _, third, fourth] = (number as u32 % 60_000 + 2).to_be_bytes();
+                let [.., third, fourth] = (number % 60_000 + 2).to_be_bytes();
                 Ipv4Addr::new(127, 1, third, fourth).into()
             }
             _ => self.any_address(),
