@@ -221,8 +221,9 @@ pub struct Visit {
     pub changed: usize,
     /// Messages that were missed.
     pub missed: usize,
-    /// Requests that waited for the answer of an earlier one, after the handshake.
-    pub round_trips: u64,
+    /// From the end of the handshake to the last missed message, in the link's round trips (the median);
+    /// only over a link with a delay.
+    pub round_trips: Option<f64>,
     /// UDP payload both ways of a first visit: a full handshake.
     pub wire_bytes_full: f64,
     /// The same with a resumed TLS session.
@@ -303,8 +304,8 @@ impl Report {
         }
         if let Some(visit) = &self.visit {
             line += &format!(
-                ", {} round trips, {:.0} B resumed and {:.0} B full, list p50 {:.2} p99 {:.2} ms",
-                visit.round_trips,
+                ", {}{:.0} B resumed and {:.0} B full, list p50 {:.2} p99 {:.2} ms",
+                visit.round_trips.map(|n| format!("{n:.2} round trips, ")).unwrap_or_default(),
                 visit.wire_bytes_resumed,
                 visit.wire_bytes_full,
                 self.list_ms.p50,

@@ -92,7 +92,7 @@ mod tests {
             length in 1usize..400,
             steps in prop::collection::vec((any::<bool>(), 0usize..400, 1usize..60), 0..60),
         ) {
-            let whole: Bytes = (0..length).map(|n| n as u8).collect();
+            let whole: Bytes = (0..=u8::MAX).cycle().take(length).collect();
             let mut splice = Splice::default();
             let mut out = Vec::new();
             let mut from_stream = 0;

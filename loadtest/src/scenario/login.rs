@@ -60,6 +60,7 @@ pub async fn run(options: &Options, progress: &Progress) -> anyhow::Result<Repor
         ..Visit::default()
     };
     let mut bytes: [Vec<f64>; 3] = Default::default();
+    let mut waits = Vec::new();
     let before = meter.cpu();
     let until = Instant::now() + Duration::from_secs_f64(options.seconds());
     progress.stage("visits");
@@ -69,13 +70,17 @@ pub async fn run(options: &Options, progress: &Progress) -> anyhow::Result<Repor
         let visited = home.visit(resumed, &connect, &resume).await?;
         bytes[usize::from(resumed)].push(visited.bytes);
         bytes[2].push(visited.handshake_bytes);
-        figures.round_trips = figures.round_trips.max(visited.round_trips);
+        waits.push(visited.waited.as_secs_f64());
         figures.visits += 1;
         home.judge(&visited.found, &mut report);
         tokio::time::sleep(VISIT_GAP).await;
     }
     progress.stage("reading the list");
     home.read_lists(&list, &mut report).await?;
+    if let Some(link) = &options.link {
+        let rtt_s = (link.up.delay + link.down.delay).as_secs_f64();
+        figures.round_trips = (rtt_s > 0.0).then(|| median(&mut waits) / rtt_s);
+    }
     let cost = Cost { before, after: meter.cpu() };
     let [full, resumed, handshake] = bytes.map(|mut all| median(&mut all));
     figures.wire_bytes_full = full;
@@ -123,7 +128,8 @@ struct Home {
 /// One visit.
 struct Visited {
     found: Found,
-    round_trips: u64,
+    /// From the end of the handshake to the last missed message.
+    waited: Duration,
     bytes: f64,
     handshake_bytes: f64,
 }
@@ -230,6 +236,7 @@ impl Home {
         let began = Instant::now();
         let connection = self.connect(resumed).await?;
         let handshake_bytes = udp_bytes(&connection);
+        let connected = Instant::now();
         // First round trip.
         let hello = dial::hello(&connection, self.token.clone());
         let (control, lines) = tokio::join!(hello, list(&connection, self.seen_ms + 1, PAGE));
@@ -259,11 +266,12 @@ impl Home {
             self.pairs.insert(pair.conversation, pair);
         }
         resume.record(ns(began));
+        let waited = connected.elapsed();
         tokio::time::sleep(SETTLE).await;
         let bytes = udp_bytes(&connection);
         drop(control);
         connection.close(0u32.into(), b"");
-        Ok(Visited { found, round_trips: 2, bytes, handshake_bytes })
+        Ok(Visited { found, waited, bytes, handshake_bytes })
     }
 
     fn judge(&self, found: &Found, report: &mut Report) {
