@@ -77,11 +77,13 @@ fn sessions_that_lost_their_connections_come_back_beside_chat() {
 }
 
 #[test]
-fn a_visit_is_two_round_trips_and_finds_what_was_missed() {
-    let (_, report) = run("login --conversations 30 --changed 10 --missed 2 --seconds 1");
+fn a_visit_finds_what_was_missed_and_takes_two_round_trips_of_a_link_at_least() {
+    let visits = "login --conversations 30 --changed 10 --missed 2 --seconds 1";
+    let (_, report) = run(&format!("{visits} --link delay=10ms"));
     assert_clean(&report);
     let visit = &report["visit"];
-    assert_eq!((&visit["round_trips"], &visit["missed"]), (&2.into(), &20.into()), "{visit}");
+    assert!(visit["round_trips"].as_f64().unwrap() >= 2.0, "{visit}");
+    assert_eq!(visit["missed"], 20, "{visit}");
     let bytes = |name: &str| visit[name].as_f64().unwrap();
     assert!(bytes("wire_bytes_resumed") > bytes("wire_bytes_handshake"), "{visit}");
     assert!(bytes("wire_bytes_handshake") > 1_200.0, "{visit}");

@@ -33,8 +33,9 @@ const WAITING_BYTES_MAX: usize = 1024 * 1024;
 const RUN_ENTRIES_MAX: usize = 128;
 /// Bytes that are handed out together, at the most (one entry always fits).
 const RUN_BYTES_MAX: usize = 16 * 1024;
-/// Users between two chances for other tasks.
-const SLICE_USERS: usize = 64;
+/// Users between two chances for other tasks. Each hop of another message waits for the tasks that a slice has
+/// woken, some 20 us a user.
+const SLICE_USERS: usize = 12;
 /// Entries that follow others are held so long, so that several share a packet, unless there are
 /// enough for a run. Below the 20 ms that are allowed by what a timer is late.
 const HOLD: Duration = Duration::from_millis(18);
