@@ -70,7 +70,7 @@ pub async fn run(options: &Options, progress: &Progress) -> anyhow::Result<Repor
         let visited = home.visit(resumed, &connect, &resume).await?;
         bytes[usize::from(resumed)].push(visited.bytes);
         bytes[2].push(visited.handshake_bytes);
-        waits.push(visited.waited.as_secs_f64());
+        waits.push(visited.waited.as_secs_f64() * 1e6);
         figures.visits += 1;
         home.judge(&visited.found, &mut report);
         tokio::time::sleep(VISIT_GAP).await;
@@ -78,8 +78,8 @@ pub async fn run(options: &Options, progress: &Progress) -> anyhow::Result<Repor
     progress.stage("reading the list");
     home.read_lists(&list, &mut report).await?;
     if let Some(link) = &options.link {
-        let rtt_s = (link.up.delay + link.down.delay).as_secs_f64();
-        figures.round_trips = (rtt_s > 0.0).then(|| median(&mut waits) / rtt_s);
+        let rtt_us = (link.up.delay + link.down.delay).as_secs_f64() * 1e6;
+        figures.round_trips = (rtt_us > 0.0).then(|| median(&mut waits) / rtt_us);
     }
     let cost = Cost { before, after: meter.cpu() };
     let [full, resumed, handshake] = bytes.map(|mut all| median(&mut all));
