@@ -37,7 +37,8 @@ pub(crate) enum StreamEnd {
 impl From<StreamEnd> for ClientError {
     fn from(end: StreamEnd) -> Self {
         match end {
-            StreamEnd::Finished => Self::Protocol("the stream ended too early".to_owned()),
+            // As a server leaves a stream whose task is gone: it may well answer if asked again.
+            StreamEnd::Finished => Self::Connection("the stream ended too early".to_owned()),
             StreamEnd::Reset(code) => {
                 Self::Refused { code, text: String::new(), retry_after_ms: 0 }
             }

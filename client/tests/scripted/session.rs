@@ -225,6 +225,10 @@ async fn requests_are_answered_or_refused_and_tried_again_when_that_helps() {
             );
             request.refuse(0, 40, 1).await;
             request.finish();
+            // An answer that ends before it is complete.
+            let mut request = link.stream().await;
+            request.next().await;
+            request.finish();
             let mut request = link.stream().await;
             request.next().await;
             request
