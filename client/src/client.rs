@@ -403,20 +403,14 @@ impl Client {
         drop(state);
         if let Some(connection) = connection {
             let measured = connection.stats();
-            let rtt_us = measured.path.rtt.as_micros();
+            let rtt_us = measured.rtt.as_micros();
             stats.rtt_us = u64::try_from(rtt_us).unwrap_or(u64::MAX);
-            stats.lost_packets = measured.path.lost_packets;
-            stats.sent_packets = measured.path.sent_packets;
-            stats.udp_rx_bytes = measured.udp_rx.bytes;
-            stats.udp_tx_bytes = measured.udp_tx.bytes;
+            stats.lost_packets = measured.lost_packets;
+            stats.sent_packets = measured.sent_packets;
+            stats.udp_rx_bytes = measured.received_bytes;
+            stats.udp_tx_bytes = measured.sent_bytes;
         }
         stats
-    }
-
-    /// The connection's own statistics, if there is one.
-    pub fn connection_stats(&self) -> Option<quinn::ConnectionStats> {
-        let connection = self.shared().state.lock().connection.clone();
-        connection.map(|connection| connection.stats())
     }
 
     /// Waits until the outbox is empty.

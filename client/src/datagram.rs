@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use petrel_proto::frame;
 use petrel_proto::wire::frame::What;
-use quinn::Connection;
+use petrel_transport::Connection;
 
 use crate::shared::Shared;
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use petrel_proto::wire::{self, frame::What};
+use petrel_transport::Connection;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{AckFrequencyConfig, IdleTimeout, TransportConfig, VarInt};
 use quinn_proto::RandomConnectionIdGenerator;
@@ -221,7 +222,7 @@ impl Dialer {
             .await
             .map_err(|_| ClientError::TimedOut)
             .flatten();
-        connection.close(VarInt::from_u32(0), b"");
+        connection.close(0, b"");
         signed_up
     }
 
@@ -276,12 +277,12 @@ impl Line {
     }
 
     /// Dials once; the next call tries the next address.
-    pub(crate) async fn connect(&mut self) -> Result<quinn::Connection, ClientError> {
+    pub(crate) async fn connect(&mut self) -> Result<Connection, ClientError> {
         let limit = self.dialer.inner.dial_timeout;
         tokio::time::timeout(limit, self.dial()).await.map_err(|_| ClientError::TimedOut).flatten()
     }
 
-    async fn dial(&mut self) -> Result<quinn::Connection, ClientError> {
+    async fn dial(&mut self) -> Result<Connection, ClientError> {
         let lost = |why: String| ClientError::Connection(why);
         let addresses = self.dialer.addresses().await?;
         let address = addresses[self.turn % addresses.len()];
@@ -292,6 +293,7 @@ impl Line {
             .connect_with(inner.config.clone(), address, &inner.server_name)
             .map_err(|error| lost(error.to_string()))?
             .await
+            .map(Connection::from)
             .map_err(|error| lost(error.to_string()))
     }
 

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use petrel_proto::echo::{Copied, EchoQueue, Inboxes, Loss, Spliced};
 use petrel_proto::version::FEATURE_ECHO;
 use petrel_proto::wire;
-use quinn::{Connection, StreamId, VarInt};
+use petrel_transport::Connection;
 use tokio::sync::Notify;
 
 /// The echo on one connection.
@@ -53,16 +53,16 @@ impl Echo {
     }
 
     /// Notes what was just written to a stream at this offset.
-    pub(crate) fn wrote(&self, stream: StreamId, offset: u64, data: &Bytes) {
+    pub(crate) fn wrote(&self, stream: u64, offset: u64, data: &Bytes) {
         let now = Instant::now();
         let mut sending = self.sending.lock();
         let Sending { loss, queue } = &mut *sending;
         if loss.is_due(now) {
-            let path = self.connection.stats().path;
-            loss.sample(now, path.sent_packets, path.lost_packets);
+            let stats = self.connection.stats();
+            loss.sample(now, stats.sent_packets, stats.lost_packets);
         }
         let was_idle = queue.next_due().is_none();
-        if queue.offer(now, loss.copies(), (number(stream), offset), data) && was_idle {
+        if queue.offer(now, loss.copies(), (stream, offset), data) && was_idle {
             self.queued.notify_one();
         }
     }
@@ -80,7 +80,7 @@ impl Echo {
             self.counters.lock().sent += due.len() as u64;
             for datagram in due {
                 // A connection that is over needs no copies.
-                drop(self.connection.send_datagram(datagram));
+                self.connection.send_datagram(datagram).ok();
             }
         }
     }
@@ -95,8 +95,8 @@ impl Echo {
     }
 
     /// Lets a stream of this connection take copies.
-    pub(crate) fn splice(&self, stream: StreamId, spliced: &mut Spliced) {
-        spliced.take_copies(number(stream), &self.inboxes);
+    pub(crate) fn splice(&self, stream: u64, spliced: &mut Spliced) {
+        spliced.take_copies(stream, &self.inboxes);
     }
 
     /// What became of a copy.
@@ -109,8 +109,4 @@ impl Echo {
     pub(crate) fn counters(&self) -> EchoCounters {
         *self.counters.lock()
     }
-}
-
-fn number(stream: StreamId) -> u64 {
-    VarInt::from(stream).into_inner()
 }

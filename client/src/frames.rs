@@ -1,4 +1,4 @@
-//! Frames over QUIC streams.
+//! Frames over streams.
 
 use std::future::{Future as _, poll_fn};
 use std::pin::pin;
@@ -10,8 +10,8 @@ use petrel_proto::code::Code;
 use petrel_proto::echo::Spliced;
 use petrel_proto::frame::{self, FrameReader};
 use petrel_proto::wire::{Frame, frame::What};
+use petrel_transport::{ReadError, RecvStream};
 use prost::Message;
-use quinn::{ReadError, RecvStream, VarInt};
 
 use crate::echo::Echo;
 use crate::error::ClientError;
@@ -93,9 +93,9 @@ impl FrameSource {
                 Ok(()) => Err(StreamEnd::Finished),
                 Err(error) => Err(StreamEnd::Broken(error.to_string())),
             },
-            Err(ReadError::Reset(code)) => Err(StreamEnd::Reset(
-                Code::from_number(code.into_inner()).unwrap_or(Code::Internal),
-            )),
+            Err(ReadError::Reset(code)) => {
+                Err(StreamEnd::Reset(Code::from_number(code).unwrap_or(Code::Internal)))
+            }
             Err(error) => Err(StreamEnd::Lost(error.to_string())),
         }
     }
@@ -108,7 +108,7 @@ impl FrameSource {
             return Poll::Ready(Ok(Some(bytes)));
         }
         loop {
-            let reading = pin!(self.stream.read_chunk(CHUNK_BYTES_MAX, true));
+            let reading = pin!(self.stream.read_chunk(CHUNK_BYTES_MAX));
             let Some(chunk) = ready!(reading.poll(cx))? else { return Poll::Ready(Ok(None)) };
             let new = self.spliced.from_stream(chunk.offset, chunk.bytes);
             if !new.is_empty() {
@@ -129,7 +129,7 @@ impl FrameSource {
     /// Tells the server that nothing more is read here.
     pub(crate) fn stop(&mut self, code: Code) {
         // A stream that has ended already needs no stopping.
-        drop(self.stream.stop(VarInt::from_u32(code.number())));
+        self.stream.stop(code.number()).ok();
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use petrel_proto::wire::{self, frame::What};
-use quinn::SendStream;
+use petrel_transport::SendStream;
 
 use crate::client::Client;
 use crate::error::ClientError;

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use petrel_proto::code::{Action, Code};
 use petrel_proto::frame::bare;
 use petrel_proto::wire::{self, Frame, frame::What};
-use quinn::Connection;
+use petrel_transport::{Connection, WriteError};
 
 use crate::backoff::jittered;
 use crate::error::ClientError;
@@ -65,7 +65,9 @@ pub(crate) async fn exchange(
     let bytes = petrel_proto::frame::encode(request);
     match send.write_chunk(bytes).await {
         // A server that refuses may ask us to stop; its refusal is still to be read.
-        Ok(()) | Err(quinn::WriteError::Stopped(_)) => drop(send.finish()),
+        Ok(()) | Err(WriteError::Stopped(_)) => {
+            send.finish().ok();
+        }
         Err(error) => return Err(lost(error.to_string())),
     }
     let mut source = FrameSource::new(recv);

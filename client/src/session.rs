@@ -7,7 +7,7 @@ use petrel_proto::code::{Action, Code};
 use petrel_proto::frame::bare;
 use petrel_proto::version::{FEATURE_ECHO, FEATURES};
 use petrel_proto::wire::{self, frame::What};
-use quinn::{Connection, ConnectionError, SendStream, VarInt};
+use petrel_transport::{Connection, ConnectionError, SendStream};
 use tokio::sync::mpsc;
 
 use crate::backoff::{Backoff, jittered};
@@ -74,7 +74,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     };
     let connection = shared.state.lock().connection.clone();
     if let Some(connection) = connection {
-        connection.close(VarInt::from_u32(0), b"");
+        connection.close(0, b"");
     }
     let why = stopped.unwrap_or_else(|| OfflineReason::Lost("closed by the application".into()));
     let error = match &why {
@@ -123,7 +123,7 @@ impl Session {
                         handed_over = Some(signed_in);
                         continue;
                     }
-                    signed_in.connection.close(VarInt::from_u32(0), b"");
+                    signed_in.connection.close(0, b"");
                     ended
                 }
                 Err(ended) => ended,
@@ -155,7 +155,7 @@ impl Session {
                 () = tokio::time::sleep(LINGER) => {}
                 () = cancel.cancelled() => {}
             }
-            old.connection.close(VarInt::from_u32(0), b"");
+            old.connection.close(0, b"");
             drop((old.control, old.hello));
         });
     }
@@ -174,7 +174,7 @@ impl Session {
                     Some(reason) => closed(&reason),
                     None => failed(error),
                 };
-                connection.close(VarInt::from_u32(0), b"");
+                connection.close(0, b"");
                 Err(ended)
             }
         }
@@ -448,8 +448,8 @@ fn again(why: String) -> Ended {
 /// What a connection's end means.
 fn closed(reason: &ConnectionError) -> Ended {
     match reason {
-        ConnectionError::ApplicationClosed(close) => {
-            let code = Code::from_number(close.error_code.into_inner()).unwrap_or(Code::Internal);
+        ConnectionError::ApplicationClosed { code, .. } => {
+            let code = Code::from_number(*code).unwrap_or(Code::Internal);
             by_code(code, OfflineReason::Closed)
         }
         other => again(other.to_string()),

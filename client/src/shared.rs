@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 use petrel_proto::code::Code;
+use petrel_transport::Connection;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -360,7 +361,7 @@ impl Shared {
     /// Signed in on a connection: everything goes on there.
     pub(crate) fn connected(
         self: &Arc<Self>,
-        connection: quinn::Connection,
+        connection: Connection,
         streams_max: u32,
         server_time_ms: u64,
         features: &[String],

@@ -5,6 +5,8 @@ use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use petrel_transport::Connection;
+
 use crate::conversation::{Conversation, Waiter};
 use crate::cursor::CursorTrail;
 use crate::echo::Echo;
@@ -27,7 +29,7 @@ pub(crate) struct Counters {
 
 #[derive(Debug)]
 pub(crate) struct State {
-    pub(crate) connection: Option<quinn::Connection>,
+    pub(crate) connection: Option<Connection>,
     /// The echo on it, if the server speaks it.
     pub(crate) echo: Option<Arc<Echo>>,
     /// Conversation streams that the server lets us open.

@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use petrel_proto::code::Code;
 use petrel_proto::frame::bare;
 use petrel_proto::wire::{self, Frame, frame::What};
-use quinn::{Connection, RecvStream, SendStream, VarInt};
+use petrel_transport::{Connection, RecvStream, SendStream, WriteError};
 use tokio::sync::Notify;
 
 use crate::conversation::Conversation;
@@ -71,7 +71,7 @@ pub(crate) async fn accepted(shared: Arc<Shared>, mut send: SendStream, recv: Re
 
 fn refuse(send: &mut SendStream, source: &mut FrameSource, code: Code, why: &str) {
     tracing::warn!(%code, why, "a stream of the server is refused");
-    drop(send.reset(VarInt::from_u32(code.number())));
+    send.reset(code.number()).ok();
     source.stop(code);
 }
 
@@ -187,7 +187,7 @@ async fn write(
             if let Err(error) = send.write_chunk(out.clone()).await {
                 // The reading side hears of it too, and says what it means.
                 tracing::debug!(conversation = %id, %error, "writing ended");
-                if matches!(error, quinn::WriteError::Stopped(_)) {
+                if matches!(error, WriteError::Stopped(_)) {
                     ended(shared, id, generation, &StreamEnd::Finished);
                 }
                 return;
@@ -197,7 +197,7 @@ async fn write(
             }
             written += out.len() as u64;
         } else if !current {
-            drop(send.finish());
+            send.finish().ok();
             // So that closing the connection does not overtake what was written.
             drop(send.stopped().await);
             return;

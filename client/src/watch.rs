@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use quinn::Connection;
+use petrel_transport::Connection;
 
 use crate::shared::Shared;
 
@@ -54,7 +54,7 @@ pub(crate) async fn until_dead(shared: &Arc<Shared>, connection: &Connection) {
     let idle_tick = keep_alive.map_or(IDLE_TICK, |every| every.min(IDLE_TICK));
     loop {
         let waiting = shared.is_waiting();
-        let received = connection.stats().udp_rx.datagrams;
+        let received = connection.stats().received;
         let now = Instant::now();
         let overdue = silence.overdue(received, waiting, now);
         if overdue >= shared.options.silence_max

@@ -14,7 +14,7 @@ use petrel_core::id::{ConversationId, Seq, UserId};
 use petrel_core::limits;
 use petrel_core::store::{Page, StoreError};
 use petrel_proto::wire::{self, GapReason};
-use quinn::SendStream;
+use petrel_transport::SendStream;
 
 use crate::connection::Fuse;
 use crate::conversation_table::Cell;

@@ -9,7 +9,8 @@ use futures_util::future::join;
 use parking_lot::Mutex;
 use petrel_core::rate::{Bucket, Rate};
 use petrel_proto::code::Code;
-use quinn::{Connecting, Incoming, VarInt};
+use petrel_transport::{Connection, RecvStream, SendStream};
+use quinn::{Connecting, Incoming};
 use rustc_hash::FxHashMap;
 use tokio::sync::{Semaphore, SetOnce};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -38,7 +39,7 @@ pub(crate) struct Context {
     /// The gateway.
     pub gateway: Arc<Gateway>,
     /// The connection.
-    pub connection: quinn::Connection,
+    pub connection: Connection,
     /// Set by the control stream at sign-in; streams that came early wait for it.
     pub session: SetOnce<Arc<Session>>,
     /// Room for large frames of which a part has come, in KiB.
@@ -63,11 +64,11 @@ impl Context {
 /// Closes a connection when a task of it panics, so that the client starts anew instead of
 /// waiting for what does not come; nobody else notices. Each task of a connection holds one.
 #[derive(Debug)]
-pub(crate) struct Fuse(quinn::Connection);
+pub(crate) struct Fuse(Connection);
 
 impl Fuse {
     /// Of the connection that the task belongs to.
-    pub(crate) fn of(connection: &quinn::Connection) -> Self {
+    pub(crate) fn of(connection: &Connection) -> Self {
         Self(connection.clone())
     }
 }
@@ -76,7 +77,7 @@ impl Drop for Fuse {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let code = Code::Internal;
-            self.0.close(VarInt::from_u32(code.number()), code.label().as_bytes());
+            self.0.close(code.number(), code.label().as_bytes());
         }
     }
 }
@@ -258,7 +259,7 @@ fn run(
             join(accept_streams(&context), datagram::read(&context)).await;
         }
         if let Some(code) = code.take() {
-            context.connection.close(VarInt::from_u32(code.number()), code.label().as_bytes());
+            context.connection.close(code.number(), code.label().as_bytes());
         }
         if let Some(session) = context.session.get() {
             context.gateway.leave(session);
@@ -290,7 +291,7 @@ async fn begin(
 ) -> Option<Connected> {
     let settings = &gateway.config.gateway;
     let connection = match timeout(settings.handshake_timeout.duration(), connecting).await {
-        Ok(Ok(connection)) => connection,
+        Ok(Ok(connection)) => Connection::from(connection),
         Ok(Err(error)) => {
             handshake_failed(&error);
             return None;
@@ -329,17 +330,17 @@ async fn accept_streams(context: &Arc<Context>) {
     let all = context.gateway.config.gateway.streams_max.to_u32() + beside;
     let mut allowed = all.min(STREAMS_WHILE_FEW);
     let connection = &context.connection;
-    connection.set_max_concurrent_bi_streams(VarInt::from_u32(allowed));
+    connection.set_streams_max(allowed);
     while let Ok((send, recv)) = connection.accept_bi().await {
         spawn_stream(context, send, recv);
         if allowed < all && context.streams_open() >= allowed as usize / 2 {
             allowed = all;
-            connection.set_max_concurrent_bi_streams(VarInt::from_u32(allowed));
+            connection.set_streams_max(allowed);
         }
     }
 }
 
-fn spawn_stream(context: &Arc<Context>, send: quinn::SendStream, recv: quinn::RecvStream) {
+fn spawn_stream(context: &Arc<Context>, send: SendStream, recv: RecvStream) {
     metrics::get().streams.increment(1);
     context.gateway.tasks.spawn(stream::accepted(Arc::clone(context), send, recv));
 }

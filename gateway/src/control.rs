@@ -10,7 +10,7 @@ use petrel_core::store::Receipt;
 use petrel_proto::code::Code;
 use petrel_proto::wire::{self, frame::What};
 use petrel_proto::{frame, version};
-use quinn::SendStream;
+use petrel_transport::SendStream;
 
 use crate::auth::Identity;
 use crate::connection::{Context, Fuse};

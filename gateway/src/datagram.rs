@@ -2,6 +2,7 @@
 
 use petrel_proto::frame;
 use petrel_proto::wire::frame::What;
+use petrel_transport::Connection;
 
 use crate::connection::Context;
 use crate::metrics;
@@ -16,7 +17,7 @@ pub(crate) const SEND_BYTES: usize = 8 * 1024;
 const READ_AT_ONCE: u32 = 32;
 
 /// Reads and forgets datagrams, until the connection ends: nobody has signed in.
-pub(crate) async fn forget(connection: &quinn::Connection) {
+pub(crate) async fn forget(connection: &Connection) {
     let mut read = 0u32;
     while connection.read_datagram().await.is_ok() {
         give_way(&mut read).await;

@@ -16,7 +16,7 @@ use petrel_core::error::Rejection;
 use petrel_proto::code::Code;
 use petrel_proto::frame::{bare, encode};
 use petrel_proto::wire::{self, frame::What};
-use quinn::SendStream;
+use petrel_transport::SendStream;
 
 use crate::connection::Context;
 use crate::gateway::Gateway;

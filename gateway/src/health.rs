@@ -110,12 +110,12 @@ impl Health {
         let (mut received, mut sent) = (0u64, 0u64);
         for (n, session) in sessions.iter().enumerate() {
             let stats = session.connection().stats();
-            received += stats.udp_rx.bytes;
-            sent += stats.udp_tx.bytes;
+            received += stats.received_bytes;
+            sent += stats.sent_bytes;
             if n < SAMPLED_MAX {
-                our::get().rtt.record(stats.path.rtt);
-                let packets = stats.path.sent_packets.max(1);
-                our::get().loss.record(stats.path.lost_packets as f64 / packets as f64);
+                our::get().rtt.record(stats.rtt);
+                let packets = stats.sent_packets.max(1);
+                our::get().loss.record(stats.lost_packets as f64 / packets as f64);
             }
         }
         our::get().udp_rx_bytes.set(received as f64);

@@ -9,7 +9,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use petrel_core::error::Rejection;
 use petrel_proto::code::Code;
 use petrel_proto::echo::Copied;
-use quinn::ConnectionError;
+use petrel_transport::ConnectionError;
 
 /// Upper edges of buckets for spans of time, in seconds; among them the goals.
 const SECONDS: &[f64] = &[
@@ -215,7 +215,7 @@ pub(crate) fn connection_refused(reason: &'static str) {
 pub(crate) fn connection_closed(reason: Option<&ConnectionError>) {
     let reason = match reason {
         None | Some(ConnectionError::LocallyClosed) => "here",
-        Some(ConnectionError::ApplicationClosed(_)) => "client",
+        Some(ConnectionError::ApplicationClosed { .. }) => "client",
         Some(ConnectionError::TimedOut) => "silence",
         Some(ConnectionError::Reset) => "reset",
         Some(_) => "transport",

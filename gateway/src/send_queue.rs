@@ -18,7 +18,7 @@ use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use petrel_core::id::{ConversationId, Seq};
 use petrel_proto::code::Code;
-use quinn::SendStream;
+use petrel_transport::SendStream;
 use tokio::sync::Notify;
 
 use crate::metrics;

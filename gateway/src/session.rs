@@ -9,6 +9,7 @@ use petrel_core::id::{DeviceId, UserId};
 use petrel_core::rate::{Bucket, Rate};
 use petrel_proto::echo::Inboxes;
 use petrel_storage::budget::Share;
+use petrel_transport::Connection;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
@@ -23,7 +24,7 @@ pub(crate) struct Session {
     id: Uuid,
     user: UserId,
     device: DeviceId,
-    connection: quinn::Connection,
+    connection: Connection,
     queue: SendQueue,
     share: Share,
     wants_previews: bool,
@@ -53,7 +54,7 @@ impl Session {
     /// A session of a verified identity.
     pub(crate) fn new(
         identity: &Identity,
-        connection: quinn::Connection,
+        connection: Connection,
         queue: SendQueue,
         share: Share,
         large_frames: Arc<Semaphore>,
@@ -101,7 +102,7 @@ impl Session {
     }
 
     /// Its connection.
-    pub(crate) fn connection(&self) -> &quinn::Connection {
+    pub(crate) fn connection(&self) -> &Connection {
         &self.connection
     }
 

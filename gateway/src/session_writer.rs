@@ -14,7 +14,7 @@ use futures_util::future::join_all;
 use petrel_core::id::ConversationId;
 use petrel_proto::code::Code;
 use petrel_proto::{frame, wire};
-use quinn::{SendStream, VarInt, WriteError};
+use petrel_transport::{SendStream, WriteError};
 use rustc_hash::FxHashMap;
 
 use crate::connection::Fuse;
@@ -178,7 +178,7 @@ impl Writer {
         if self.leaving.len() >= LEAVING_MAX {
             let mut oldest = self.leaving.remove(0);
             // An error means that the stream is over already.
-            oldest.stream.reset(VarInt::from_u32(Code::Superseded.number())).ok();
+            oldest.stream.reset(Code::Superseded.number()).ok();
             oldest.release(self.session.queue());
         }
         self.leaving.push(outgoing);
@@ -272,7 +272,7 @@ impl Writer {
             stream.stopped()
         }));
         tokio::time::timeout(FLUSH_TIMEOUT, arrived).await.ok();
-        self.session.connection().close(VarInt::from_u32(code.number()), code.label().as_bytes());
+        self.session.connection().close(code.number(), code.label().as_bytes());
     }
 }
 

@@ -18,7 +18,7 @@ use petrel_proto::code::Code;
 use petrel_proto::echo::Spliced;
 use petrel_proto::frame::{self, FrameError, FrameReader};
 use petrel_proto::wire::{self, Frame, frame::What};
-use quinn::{ReadError, RecvStream, SendStream, VarInt};
+use petrel_transport::{ReadError, RecvStream, SendStream};
 use tokio::sync::Semaphore;
 
 use crate::connection::{Context, Fuse};
@@ -74,7 +74,7 @@ impl Incoming {
     /// Takes copies of the stream's bytes from the session's datagrams too, if it has the feature.
     fn take_copies(&mut self, session: &Session) {
         if let Some(inboxes) = session.echo_inboxes() {
-            self.spliced.take_copies(VarInt::from(self.stream.id()).into_inner(), inboxes);
+            self.spliced.take_copies(self.stream.id(), inboxes);
         }
     }
 
@@ -124,7 +124,7 @@ impl Incoming {
     /// Asks the peer to send nothing more.
     pub(crate) fn stop(&mut self, code: Code) {
         // An error means that the stream is over already.
-        self.stream.stop(VarInt::from_u32(code.number())).ok();
+        self.stream.stop(code.number()).ok();
     }
 }
 
@@ -138,7 +138,7 @@ fn poll_bytes(
         return Poll::Ready(Ok(Some(bytes)));
     }
     loop {
-        let reading = pin!(stream.read_chunk(CHUNK_BYTES, true));
+        let reading = pin!(stream.read_chunk(CHUNK_BYTES));
         let Some(chunk) = ready!(reading.poll(cx))? else { return Poll::Ready(Ok(None)) };
         let new = spliced.from_stream(chunk.offset, chunk.bytes);
         if !new.is_empty() {

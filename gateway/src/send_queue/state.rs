@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use petrel_core::id::{ConversationId, Seq};
 use petrel_proto::code::Code;
-use quinn::SendStream;
+use petrel_transport::SendStream;
 use rustc_hash::FxHashMap;
 
 /// Bytes of one frame's bookkeeping, counted with its own.

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use petrel_proto::echo::{COPY_BYTES_MAX, EchoQueue, Loss};
-use quinn::{Connection, VarInt};
+use petrel_transport::Connection;
 use tokio::time::Sleep;
 
 use super::Outgoing;
@@ -44,8 +44,8 @@ impl Echo {
         }
         let now = Instant::now();
         if self.loss.is_due(now) {
-            let path = self.connection.stats().path;
-            self.loss.sample(now, path.sent_packets, path.lost_packets);
+            let stats = self.connection.stats();
+            self.loss.sample(now, stats.sent_packets, stats.lost_packets);
         }
         let is_small = outgoing.pending.iter().map(Bytes::len).sum::<usize>() <= COPY_BYTES_MAX;
         (self.loss.copies() > 0 && is_small)
@@ -59,7 +59,7 @@ impl Echo {
             return;
         }
         let now = Instant::now();
-        let stream = VarInt::from(outgoing.stream.id()).into_inner();
+        let stream = outgoing.stream.id();
         let copies = self.copies.get_or_insert_with(|| {
             let due = Box::pin(tokio::time::sleep_until(now.into()));
             Box::new(Copies { queue: EchoQueue::default(), due })

@@ -1,0 +1,17 @@
+//! What carries Petrel's frames: connections with many streams. Gateway and client speak to the
+//! types here and do not see which transport is below.
+//!
+//! A stream is bidirectional, opened by either side, and has a sending half ([`SendStream`]) and a
+//! receiving one ([`RecvStream`]). What both promise is what QUIC promises (RFC 9000 §2, §3):
+//! bytes in order, flow control by stream and by connection, a direction finished, reset or stopped
+//! by itself with a number, a connection closed with a number and a reason.
+
+#![warn(missing_docs)]
+
+mod connection;
+mod error;
+mod stream;
+
+pub use connection::{Connection, Kind, Stats};
+pub use error::{ClosedStream, ConnectionError, ReadError, SendDatagramError, WriteError};
+pub use stream::{Chunk, RecvStream, SendStream, Written};

@@ -1,0 +1,188 @@
+//! The two halves of a stream.
+
+use bytes::Bytes;
+use quinn::VarInt;
+
+use crate::error::{ClosedStream, ReadError, WriteError};
+
+/// The sending half. Dropped, it finishes its direction, unless that was reset.
+#[derive(Debug)]
+pub struct SendStream(Sending);
+
+#[derive(Debug)]
+enum Sending {
+    Quic(quinn::SendStream),
+}
+
+/// The receiving half. Dropped before its end, it stops the direction with 0.
+#[derive(Debug)]
+pub struct RecvStream(Receiving);
+
+#[derive(Debug)]
+enum Receiving {
+    Quic(quinn::RecvStream),
+}
+
+/// What of some chunks a stream has taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Bytes.
+    pub bytes: usize,
+    /// Chunks that were taken whole; the one after them may have been taken in part.
+    pub chunks: usize,
+}
+
+/// A run of a stream's bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// Where in the stream it begins.
+    pub offset: u64,
+    /// The bytes.
+    pub bytes: Bytes,
+}
+
+impl From<quinn::SendStream> for SendStream {
+    fn from(stream: quinn::SendStream) -> Self {
+        Self(Sending::Quic(stream))
+    }
+}
+
+impl From<quinn::RecvStream> for RecvStream {
+    fn from(stream: quinn::RecvStream) -> Self {
+        Self(Receiving::Quic(stream))
+    }
+}
+
+impl SendStream {
+    /// The stream's number on its connection: the same at both sides, for both halves.
+    pub fn id(&self) -> u64 {
+        match &self.0 {
+            Sending::Quic(quic) => VarInt::from(quic.id()).into_inner(),
+        }
+    }
+
+    /// Writes as much as fits now, and waits while nothing does. What was written is taken off the
+    /// front of `chunks`. Dropped before it is ready, it has written nothing.
+    ///
+    /// # Errors
+    /// Why nothing more can be written.
+    pub async fn write_chunks(&mut self, chunks: &mut [Bytes]) -> Result<Written, WriteError> {
+        match &mut self.0 {
+            Sending::Quic(quic) => {
+                let written = quic.write_chunks(chunks).await?;
+                Ok(Written { bytes: written.bytes, chunks: written.chunks })
+            }
+        }
+    }
+
+    /// Writes all of it.
+    ///
+    /// # Errors
+    /// Why not all can be written.
+    pub async fn write_chunk(&mut self, chunk: Bytes) -> Result<(), WriteError> {
+        self.write_all_chunks(&mut [chunk]).await
+    }
+
+    /// Writes all of them.
+    ///
+    /// # Errors
+    /// Why not all can be written.
+    pub async fn write_all_chunks(&mut self, mut chunks: &mut [Bytes]) -> Result<(), WriteError> {
+        while !chunks.is_empty() {
+            let written = self.write_chunks(chunks).await?;
+            chunks = &mut chunks[written.chunks..];
+        }
+        Ok(())
+    }
+
+    /// Says that nothing follows what was written.
+    ///
+    /// # Errors
+    /// If the direction had ended already.
+    pub fn finish(&mut self) -> Result<(), ClosedStream> {
+        match &mut self.0 {
+            Sending::Quic(quic) => Ok(quic.finish()?),
+        }
+    }
+
+    /// Gives the direction up: what has not arrived need not.
+    ///
+    /// # Errors
+    /// If the direction had ended already.
+    pub fn reset(&mut self, code: u32) -> Result<(), ClosedStream> {
+        match &mut self.0 {
+            Sending::Quic(quic) => Ok(quic.reset(VarInt::from_u32(code))?),
+        }
+    }
+
+    /// Data of streams with a higher priority goes first; all begin with 0.
+    ///
+    /// # Errors
+    /// If the direction has ended.
+    pub fn set_priority(&self, priority: i32) -> Result<(), ClosedStream> {
+        match &self.0 {
+            Sending::Quic(quic) => Ok(quic.set_priority(priority)?),
+        }
+    }
+
+    /// Waits until the peer stops the direction (then gives its number), or it is finished and all of
+    /// it has arrived.
+    ///
+    /// # Errors
+    /// If the connection ends before.
+    pub fn stopped(
+        &self,
+    ) -> impl Future<Output = Result<Option<u64>, WriteError>> + Send + Sync + use<> {
+        match &self.0 {
+            Sending::Quic(quic) => {
+                let stopped = quic.stopped();
+                async move { Ok(stopped.await?.map(VarInt::into_inner)) }
+            }
+        }
+    }
+}
+
+impl RecvStream {
+    /// The stream's number on its connection: the same at both sides, for both halves.
+    pub fn id(&self) -> u64 {
+        match &self.0 {
+            Receiving::Quic(quic) => VarInt::from(quic.id()).into_inner(),
+        }
+    }
+
+    /// The next bytes, at most `max`; `None` at the end. Dropped before it is ready, it has taken
+    /// nothing.
+    ///
+    /// # Errors
+    /// Why nothing more can be read.
+    pub async fn read_chunk(&mut self, max: usize) -> Result<Option<Chunk>, ReadError> {
+        match &mut self.0 {
+            Receiving::Quic(quic) => {
+                let chunk = quic.read_chunk(max, true).await?;
+                Ok(chunk.map(|chunk| Chunk { offset: chunk.offset, bytes: chunk.bytes }))
+            }
+        }
+    }
+
+    /// Asks the peer to send nothing more; what came and was not read is forgotten.
+    ///
+    /// # Errors
+    /// If the direction had ended already.
+    pub fn stop(&mut self, code: u32) -> Result<(), ClosedStream> {
+        match &mut self.0 {
+            Receiving::Quic(quic) => Ok(quic.stop(VarInt::from_u32(code))?),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_takes_no_more_room_than_quics_own() {
+        assert_eq!(size_of::<SendStream>(), size_of::<quinn::SendStream>());
+        assert_eq!(size_of::<Option<SendStream>>(), size_of::<quinn::SendStream>());
+        assert_eq!(size_of::<RecvStream>(), size_of::<quinn::RecvStream>());
+    }
+}
