@@ -345,7 +345,10 @@ impl Client {
 
     /// Everything up to `seq` was on the screen, of a conversation that is attached.
     pub fn read_up_to(&self, conversation: ConversationId, seq: u64) {
-        let delay = self.shared().options.receipts_delay;
+        let delay = {
+            let usual = self.shared().options.receipts_delay;
+            self.shared().state.lock().along.board(conversation, Instant::now(), usual)
+        };
         self.shared().with(conversation, |conversation, cx, fx| {
             if let Some(at) = conversation.receipts.read(seq, cx.now, delay) {
                 fx.wake_at(at);

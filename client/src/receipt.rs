@@ -1,12 +1,14 @@
 //! Receipts of one conversation: the client's own, gathered and sent together; the members',
 //! which never run back. Pure.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use petrel_proto::version::FEATURE_RECEIPTS_ALONG;
+
 use crate::event::Receipt;
-use crate::id::UserId;
+use crate::id::{ConversationId, UserId};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 struct Cursors {
@@ -23,6 +25,50 @@ impl Cursors {
 /// What the server has shown to have is stored after this, if it still lives then: many
 /// times the interval in which a gateway gathers receipts.
 const STORED_AFTER: Duration = Duration::from_secs(10);
+
+/// A client that sent a message so long ago, at the most, is likely to send another soon.
+const CHATTY: Duration = Duration::from_secs(2);
+/// How long receipts of such a client wait for the packet of a message, at the least.
+const ALONG_WAIT: Duration = Duration::from_secs(1);
+/// Receipts that one message takes along, at the most (the protocol's limit).
+const ALONG_MAX: usize = 32;
+
+/// Conversations with receipts to be said, which may go along with a message of another conversation: a
+/// packet of their own, and its acknowledgement, would cost as much as a message does.
+#[derive(Debug, Default)]
+pub(crate) struct Along {
+    in_use: bool,
+    waiting: BTreeSet<ConversationId>,
+    sent_at: Option<Instant>,
+}
+
+impl Along {
+    /// Signed in, with these features.
+    pub(crate) fn connected(&mut self, features: &[String]) {
+        self.in_use = features.iter().any(|feature| feature == FEATURE_RECEIPTS_ALONG);
+    }
+
+    /// This conversation has something to say. The answer is how long it may wait, if it
+    /// would else wait for `delay`.
+    pub(crate) fn board(&mut self, id: ConversationId, now: Instant, delay: Duration) -> Duration {
+        if !self.in_use {
+            return delay;
+        }
+        self.waiting.insert(id);
+        let is_chatty = self.sent_at.is_some_and(|at| now.saturating_duration_since(at) <= CHATTY);
+        if is_chatty { delay.max(ALONG_WAIT) } else { delay }
+    }
+
+    /// A message is written: those that go along. Some of them may have said all by themselves.
+    pub(crate) fn passengers(&mut self, now: Instant) -> Vec<ConversationId> {
+        self.sent_at = Some(now);
+        let going: Vec<_> = self.waiting.iter().copied().take(ALONG_MAX).collect();
+        for id in &going {
+            self.waiting.remove(id);
+        }
+        going
+    }
+}
 
 /// Own receipts: what is so, what was said on this stream.
 #[derive(Debug, Default)]
@@ -200,6 +246,24 @@ mod tests {
     use super::*;
 
     const DELAY: Duration = Duration::from_millis(300);
+
+    #[test]
+    fn who_sends_waits_longer_so_that_receipts_go_along() {
+        let start = Instant::now();
+        let of = |n: u8| ConversationId([n; 16]);
+        let mut along = Along::default();
+        assert_eq!(along.board(of(1), start, DELAY), DELAY);
+        assert!(along.passengers(start).is_empty(), "the server does not take them");
+        along.connected(&[FEATURE_RECEIPTS_ALONG.to_owned()]);
+        assert_eq!(along.board(of(1), start + CHATTY + DELAY, DELAY), DELAY);
+        assert_eq!(along.passengers(start + CHATTY * 2), [of(1)]);
+        assert_eq!(along.board(of(1), start + CHATTY * 3, DELAY), ALONG_WAIT);
+        for n in 2..=40 {
+            along.board(of(n), start, DELAY);
+        }
+        assert_eq!(along.passengers(start).len(), ALONG_MAX);
+        assert_eq!(along.passengers(start).len(), 40 - ALONG_MAX);
+    }
 
     #[test]
     fn receipts_are_gathered_for_a_while_and_sent_once() {

@@ -288,7 +288,8 @@ impl Shared {
             return;
         }
         let now = Instant::now();
-        let mut state = self.state.lock();
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
         for entry in handled {
             let Some(conversation) = state.conversations.get_mut(&entry.conversation) else {
                 continue;
@@ -302,6 +303,7 @@ impl Shared {
             let due =
                 if self.options.delivered_receipts && entry.sender != self.options.identity.user {
                     let delay = self.options.receipts_delay;
+                    let delay = state.along.board(entry.conversation, now, delay);
                     conversation.receipts.delivered(entry.at.seq, now, delay)
                 } else {
                     None
@@ -371,6 +373,7 @@ impl Shared {
         let mut state = self.state.lock();
         state.leave_connection();
         state.typing.connected(features);
+        state.along.connected(features);
         state.echo = Echo::of(&connection, features);
         state.connection = Some(connection);
         state.streams_max = usize::try_from(streams_max).unwrap_or(usize::MAX).max(1);

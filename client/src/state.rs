@@ -5,6 +5,7 @@ use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use petrel_proto::wire::OwnReceipt;
 use petrel_transport::Connection;
 
 use crate::conversation::{Conversation, Waiter};
@@ -14,6 +15,7 @@ use crate::id::{ConversationId, MessageClock, MessageId};
 use crate::outbox::Queued;
 use crate::outbox_file::{Contents, Stored};
 use crate::presence::Watched;
+use crate::receipt::Along;
 use crate::typing::Typing;
 
 /// Conversation streams of ours, until the server names its limit.
@@ -48,6 +50,7 @@ pub(crate) struct State {
     pub(crate) stopped: bool,
     pub(crate) typing: Typing,
     pub(crate) watched: Watched,
+    pub(crate) along: Along,
 }
 
 /// Unix milliseconds of this device.
@@ -76,6 +79,7 @@ impl State {
             stopped: false,
             typing: Typing::default(),
             watched: Watched::default(),
+            along: Along::default(),
         };
         for (id, trail) in contents.cursors {
             let conversation = Conversation::new(id, trail, now);
@@ -116,6 +120,22 @@ impl State {
         let earliest = self.wakes.peek().is_none_or(|first| at < first.0.0);
         self.wakes.push(Reverse((at, id)));
         earliest
+    }
+
+    /// Receipts of other conversations than `writing`, to share the packet of a message that is written
+    /// there now.
+    pub(crate) fn take_along(&mut self, writing: ConversationId, now: Instant) -> Vec<OwnReceipt> {
+        let mut taken = Vec::new();
+        for id in self.along.passengers(now) {
+            if let Some(conversation) = self.conversations.get_mut(&id).filter(|_| id != writing)
+                && let Some((delivered, read)) = conversation.receipts.take(now, true)
+            {
+                // Should that stream break, the next sign-in says them again.
+                conversation.receipts.unconfirmed();
+                taken.push(OwnReceipt { conversation: id.to_bytes(), delivered, read });
+            }
+        }
+        taken
     }
 
     /// Own receipts that may not have arrived, for the next sign-in, those of the conversations

@@ -18,6 +18,7 @@ use crate::id::ConversationId;
 use crate::incoming::{self, Incoming};
 use crate::outbox::Outgoing;
 use crate::shared::Shared;
+use crate::state::State;
 
 /// Bytes of frames that go out in one write, about.
 const BATCH_BYTES: usize = 64 * 1024;
@@ -166,22 +167,7 @@ async fn write(
     let mut written = 0;
     loop {
         let mut out = BytesMut::new();
-        let current = {
-            let mut state = shared.state.lock();
-            let durable_upto = state.durable_upto;
-            let mut resends = 0;
-            let current = state.conversations.get_mut(&id).is_some_and(|c| {
-                c.is_current(generation) && {
-                    resends = batch(c, durable_upto, &mut out);
-                    if c.is_closing() {
-                        c.stream_gone();
-                    }
-                    true
-                }
-            });
-            state.counters.resends += resends;
-            current
-        };
+        let current = gather(&mut shared.state.lock(), id, generation, &mut out);
         if !out.is_empty() {
             let out = out.freeze();
             if let Err(error) = send.write_chunk(out.clone()).await {
@@ -207,10 +193,41 @@ async fn write(
     }
 }
 
-/// What a conversation has to say now; the answer is how many of it are resends.
-fn batch(conversation: &mut Conversation, durable_upto: u64, out: &mut BytesMut) -> u64 {
+/// What is to be written on a conversation's stream now, with what goes along. `false` if the stream is
+/// not the conversation's any more.
+fn gather(state: &mut State, id: ConversationId, generation: u64, out: &mut BytesMut) -> bool {
+    let durable_upto = state.durable_upto;
+    let Some(conversation) = state.conversations.get_mut(&id).filter(|c| c.is_current(generation))
+    else {
+        return false;
+    };
+    let wrote = batch(conversation, durable_upto, out);
+    if conversation.is_closing() {
+        conversation.stream_gone();
+    }
+    state.counters.resends += wrote.resends;
+    if wrote.sends {
+        let along = state.take_along(id, Instant::now());
+        if !along.is_empty() {
+            let receipts = wire::Receipts { along, ..wire::Receipts::default() };
+            encode_into(out, &bare(What::Receipts(receipts)));
+        }
+    }
+    true
+}
+
+/// What was put into one write.
+struct Batch {
+    /// Messages that were written before.
+    resends: u64,
+    /// Whether there is any message in it.
+    sends: bool,
+}
+
+/// What a conversation has to say now.
+fn batch(conversation: &mut Conversation, durable_upto: u64, out: &mut BytesMut) -> Batch {
     let now = Instant::now();
-    let mut resends = 0;
+    let mut wrote = Batch { resends: 0, sends: false };
     if conversation.take_attach_due() {
         encode_into(out, &bare(What::Attach(attach(conversation))));
     }
@@ -218,18 +235,20 @@ fn batch(conversation: &mut Conversation, durable_upto: u64, out: &mut BytesMut)
         let Some(next) = conversation.outbox.next_to_write(now, durable_upto) else {
             break;
         };
-        resends += u64::from(next.again);
+        wrote.resends += u64::from(next.again);
+        wrote.sends = true;
         let seen = conversation.receipts.seen();
         encode_into(out, &send_frame(next, seen));
     }
     if let Some((delivered, read)) = conversation.receipts.take(now, !out.is_empty()) {
         let members = vec![receipt(delivered, read)];
-        encode_into(out, &bare(What::Receipts(wire::Receipts { members })));
+        let receipts = wire::Receipts { members, ..wire::Receipts::default() };
+        encode_into(out, &bare(What::Receipts(receipts)));
     }
     if !out.is_empty() {
         conversation.used = now;
     }
-    resends
+    wrote
 }
 
 fn attach(conversation: &mut Conversation) -> wire::Attach {

@@ -33,6 +33,8 @@ pub const SESSIONS_PER_USER_MAX: usize = 2 * DEVICES_PER_USER_MAX;
 pub const OLDER_CURSORS_MAX: usize = 16;
 /// Receipts that one Hello carries, at the most.
 pub const HELLO_RECEIPTS_MAX: usize = 256;
+/// Receipts of other conversations in one frame, at the most.
+pub const RECEIPTS_ALONG_MAX: usize = 32;
 /// Entries that an Attach replays, at the most; before them the client is told of a gap.
 pub const ATTACH_REPLAY_MAX: u64 = 1_000;
 /// Entries of one page read from the store, at the most.

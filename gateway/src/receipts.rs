@@ -7,10 +7,12 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use petrel_core::id::{ConversationId, UserId};
 use petrel_core::store::Receipt;
+use petrel_proto::wire;
 use rustc_hash::FxHashMap;
 
 use crate::conversation_table::Cell;
 use crate::gateway::Gateway;
+use crate::session::Session;
 use crate::{clock, metrics, translate};
 
 /// Receipts that wait, at the most; one more makes the oldest interval end at once.
@@ -51,9 +53,25 @@ impl Receipts {
     }
 }
 
+/// Raises a user's own receipts of several conversations, of those that are in memory. A client that
+/// has just got entries of one got them from here, and says its receipts again after a reconnect.
+pub(crate) fn raise_cached(gateway: &Gateway, user: UserId, own: Vec<wire::OwnReceipt>) {
+    for said in own {
+        if let Some(id) = ConversationId::from_slice(&said.conversation)
+            && let Ok(receipt) = translate::receipt(said.delivered, said.read)
+            && let Some(cell) = gateway.conversations.cached(id)
+            && cell.with(|c| c.is_member(user)).unwrap_or(false)
+        {
+            gateway.receipts.raise(&cell, user, receipt);
+        }
+    }
+}
+
 /// Passes receipts on until the gateway stops; what waits then is still written.
 pub(crate) async fn run(gateway: Arc<Gateway>) {
     let interval = gateway.config.message.receipts_interval.duration();
+    // Sessions that were given receipts to go with their next frames.
+    let mut patient: Vec<Arc<Session>> = Vec::new();
     loop {
         let stopping = gateway
             .stopping
@@ -64,14 +82,16 @@ pub(crate) async fn run(gateway: Arc<Gateway>) {
             })
             .await
             .is_none();
-        flush(&gateway).await;
+        // Those that got no other frame in a whole interval.
+        patient.drain(..).for_each(|session| session.queue().hurry());
+        flush(&gateway, &mut patient).await;
         if stopping {
             return;
         }
     }
 }
 
-async fn flush(gateway: &Gateway) {
+async fn flush(gateway: &Gateway, patient: &mut Vec<Arc<Session>>) {
     let waiting = std::mem::take(&mut *gateway.receipts.waiting.lock());
     if waiting.is_empty() {
         return;
@@ -84,7 +104,7 @@ async fn flush(gateway: &Gateway) {
         moved.push((user, receipt));
     }
     for (cell, moved) in by_conversation.into_values() {
-        pass_on(gateway, &cell, &moved);
+        pass_on(gateway, &cell, &moved, patient);
     }
     for part in rows.chunks(WRITTEN_AT_ONCE) {
         if let Err(error) = gateway.store.raise_receipts(part).await {
@@ -96,8 +116,9 @@ async fn flush(gateway: &Gateway) {
 }
 
 /// Tells the members of one conversation of each other's receipts, in one frame for each, if there
-/// are few enough of them.
-fn pass_on(gateway: &Gateway, cell: &Cell, moved: &Moved) {
+/// are few enough of them. A session that is busy gets them with its next frames: an own packet, and
+/// its acknowledgement, would cost as much as a message.
+fn pass_on(gateway: &Gateway, cell: &Cell, moved: &Moved, patient: &mut Vec<Arc<Session>>) {
     let told = cell.with(|c| {
         let members: Vec<_> = if c.shares_receipts() { c.members().collect() } else { Vec::new() };
         let is_pair = moved.first().is_some_and(|(user, _)| c.peer_of(*user).is_some());
@@ -125,9 +146,8 @@ fn pass_on(gateway: &Gateway, cell: &Cell, moved: &Moved) {
             false => shared.clone(),
         };
         gateway.sessions.for_each(member, |session| {
-            if session.wants_receipts() {
-                let no_stream = None::<(_, fn(_) -> _)>;
-                session.queue().put_ephemeral(cell.id(), &frame, now_s, no_stream);
+            if session.wants_receipts() && session.queue().put_along(cell.id(), &frame, now_s) {
+                patient.push(Arc::clone(session));
             }
         });
     }

@@ -25,6 +25,9 @@ use crate::metrics;
 pub(crate) use run::Run;
 use state::{FRAME_OVERHEAD, Mode, State};
 
+/// A session that got an entry so many seconds ago, at the most, is likely to get another soon.
+const BUSY_S: u32 = 1;
+
 /// The queue of one session.
 #[derive(Debug)]
 pub(crate) struct SendQueue {
@@ -136,6 +139,7 @@ impl SendQueue {
                 && slot.bytes + frame.len() + FRAME_OVERHEAD <= self.bytes_max / 2;
             if fits && !suspended {
                 slot.next = seq.next();
+                state.delivered_s = Some(now_s);
                 let frame = own.map_or_else(|| push.clone(), |(_, ack)| ack);
                 state.put(conversation, frame);
                 drop(state);
@@ -201,8 +205,8 @@ impl SendQueue {
         }
     }
 
-    /// Puts in a frame that may be left out (a preview, others' receipts): only into a live slot
-    /// with room. With `attach`, a missing slot is made for it; its pushes start at `next`.
+    /// Puts in a frame that may be left out (a preview): only into a live slot with room. With
+    /// `attach`, a missing slot is made for it; its pushes start at `next`.
     pub(crate) fn put_ephemeral(
         &self,
         conversation: ConversationId,
@@ -211,11 +215,7 @@ impl SendQueue {
         attach: Option<(Seq, impl FnOnce(Seq) -> Bytes)>,
     ) {
         let mut state = self.state.lock();
-        if state.ended.is_some() || state.suspended {
-            return;
-        }
-        let half = self.bytes_max / 2;
-        if state.bytes + frame.len() + FRAME_OVERHEAD > half {
+        if !self.takes_ephemeral(&state, frame) {
             return;
         }
         if !state.slots.contains_key(&conversation) {
@@ -226,9 +226,43 @@ impl SendQueue {
             let first = attach(next.previous());
             state.add_slot(conversation, None, next, Mode::Live, vec![first], now_s);
         }
-        if state.slots.get(&conversation).is_some_and(|s| s.mode == Mode::Live) {
+        if state.is_live(conversation) {
             state.put(conversation, frame.clone());
             drop(state);
+            self.writer.wake();
+        }
+    }
+
+    /// Puts in a frame that may be left out and is in no hurry (others' receipts): only into a live
+    /// slot with room. If entries are coming it goes with the next of them, and the answer is `true`:
+    /// should none come, [`Self::hurry`] sends it.
+    pub(crate) fn put_along(
+        &self,
+        conversation: ConversationId,
+        frame: &Bytes,
+        now_s: u32,
+    ) -> bool {
+        let mut state = self.state.lock();
+        if !self.takes_ephemeral(&state, frame) || !state.is_live(conversation) {
+            return false;
+        }
+        let is_busy = state.delivered_s.is_some_and(|at| now_s.saturating_sub(at) <= BUSY_S);
+        state.put_quietly(conversation, frame.clone());
+        drop(state);
+        if !is_busy {
+            self.writer.wake();
+        }
+        is_busy
+    }
+
+    fn takes_ephemeral(&self, state: &State, frame: &Bytes) -> bool {
+        let fits = state.bytes + frame.len() + FRAME_OVERHEAD <= self.bytes_max / 2;
+        fits && state.ended.is_none() && !state.suspended
+    }
+
+    /// Has what was put along written now, if it still waits.
+    pub(crate) fn hurry(&self) {
+        if !self.state.lock().dirty.is_empty() {
             self.writer.wake();
         }
     }

@@ -26,7 +26,7 @@ use crate::conversation_table::Cell;
 use crate::gateway::Gateway;
 use crate::send_order::SendOrder;
 use crate::session::Session;
-use crate::{attach, clock, control, dispatch, metrics, translate};
+use crate::{attach, clock, control, dispatch, metrics, receipts, translate};
 
 /// Bytes read from a stream at once.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -328,7 +328,7 @@ impl Reader {
                 let sending = match incoming.next().await {
                     Ok((frame, What::Send(send))) => Some(Box::pin(self.send(frame, send))),
                     Ok((_, What::Receipts(receipts))) => {
-                        if let Err(rejection) = self.receipts(&receipts) {
+                        if let Err(rejection) = self.receipts(receipts) {
                             self.refuse(0, &rejection);
                         }
                         None
@@ -366,15 +366,22 @@ impl Reader {
         incoming.stop(code);
     }
 
-    fn receipts(&self, receipts: &wire::Receipts) -> Result<(), Rejection> {
-        let [own] = receipts.members.as_slice() else {
-            return Err(Rejection::Invalid {
-                field: "members",
-                problem: "exactly one: your own receipt".to_owned(),
-            });
-        };
-        let receipt = translate::receipt(own.delivered, own.read)?;
-        self.gateway.receipts.raise(&self.cell, self.session.user(), receipt);
+    fn receipts(&self, said: wire::Receipts) -> Result<(), Rejection> {
+        let invalid = |field, problem| Err(Rejection::Invalid { field, problem });
+        if said.along.len() > limits::RECEIPTS_ALONG_MAX {
+            let problem = format!("{}; at most {}", said.along.len(), limits::RECEIPTS_ALONG_MAX);
+            return invalid("along", problem);
+        }
+        let user = self.session.user();
+        match said.members.as_slice() {
+            [own] => {
+                let receipt = translate::receipt(own.delivered, own.read)?;
+                self.gateway.receipts.raise(&self.cell, user, receipt);
+            }
+            [] if !said.along.is_empty() => {}
+            _ => return invalid("members", "exactly one: your own receipt".to_owned()),
+        }
+        receipts::raise_cached(&self.gateway, user, said.along);
         Ok(())
     }
 

@@ -248,7 +248,7 @@ pub(crate) fn peer_receipt(receipt: Receipt) -> wire::MemberReceipt {
 
 /// Other members' receipts.
 pub(crate) fn receipts(members: Vec<wire::MemberReceipt>) -> Bytes {
-    encode(&bare(What::Receipts(wire::Receipts { members })))
+    encode(&bare(What::Receipts(wire::Receipts { members, ..wire::Receipts::default() })))
 }
 
 /// Somebody types, or has stopped: a datagram, so a frame without a length.

@@ -1,10 +1,11 @@
 //! What an application is shown: order, gaps, resets, receipts, streams of the server's.
 
 use bytes::Bytes;
-use petrel_client::{Cursor, Event, GapReason};
+use petrel_client::{Client, Cursor, Event, GapReason, UserId};
+use petrel_proto::version::FEATURE_RECEIPTS_ALONG;
 use petrel_proto::wire::{self, Frame, frame::What};
 
-use crate::server::{BOB, Stream, TestServer, entries, next, online, push, within};
+use crate::server::{BOB, Stream, TestServer, entries, next, online, push, welcome, within};
 
 fn gap(from: u64, to: u64, reason: wire::GapReason) -> What {
     What::Gap(wire::Gap { from, to, reason: reason.into() })
@@ -225,6 +226,42 @@ async fn delivered_and_read_receipts_are_sent_together_and_again_after_a_loss() 
 }
 
 #[tokio::test]
+async fn receipts_go_along_with_a_message_of_another_conversation() {
+    within(async {
+        let server = TestServer::start();
+        let What::Welcome(welcome) = welcome() else { unreachable!() };
+        let features = vec![FEATURE_RECEIPTS_ALONG.to_owned()];
+        let welcome = What::Welcome(wire::Welcome { features, ..welcome });
+        let (client, mut events) = Client::start(server.options()).await.unwrap();
+        let link = server.sign_in_with(welcome).await;
+        assert!(matches!(events.next().await, Some(Event::Online { .. })));
+        let (bob, carol) = (client.pair(BOB), client.pair(UserId([0xc0; 16])));
+        client.attach(&bob, None).unwrap();
+        let (mut with_bob, _) = link.attached().await;
+        with_bob.attach(bob.id, 0, 2).await;
+        client.attach(&carol, None).unwrap();
+        let (mut with_carol, _) = link.attached().await;
+        with_carol.attach(carol.id, 0, 0).await;
+        // From here on the client counts as one that sends.
+        client.send(&carol, 1, "first").unwrap();
+        with_carol.next_send().await;
+        with_bob.push(1).await;
+        with_bob.push(2).await;
+        // Who asks for the second has dealt with the first.
+        assert_eq!(entries(&mut events, 2).await, [1, 2]);
+        client.send(&carol, 1, "second").unwrap();
+        with_carol.next_send().await;
+        let What::Receipts(said) = with_carol.next().await.1 else { panic!("not Receipts") };
+        assert_eq!(said.members, []);
+        assert_eq!((said.along[0].delivered, &said.along[0].conversation[..]), (1, &bob.id.0[..]));
+        link.close(99);
+        let (link, _) = tokio::join!(server.sign_in(), events.next());
+        assert_eq!(link.hello.receipts[0].delivered, 2, "with what was dealt with since");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn on_a_pairs_stream_what_names_nobody_is_the_peers() {
     within(async {
         let server = TestServer::start();
@@ -246,7 +283,9 @@ async fn on_a_pairs_stream_what_names_nobody_is_the_peers() {
         let Event::Entry(entry) = next(&mut events).await else { panic!("not an entry") };
         assert_eq!((entry.seq, entry.sender), (1, BOB));
         let receipt = wire::MemberReceipt { delivered: 1, read: 1, ..Default::default() };
-        stream.say(What::Receipts(wire::Receipts { members: vec![receipt] })).await;
+        stream
+            .say(What::Receipts(wire::Receipts { members: vec![receipt], ..Default::default() }))
+            .await;
         let Event::Receipts { members, .. } = next(&mut events).await else {
             panic!("not Receipts")
         };

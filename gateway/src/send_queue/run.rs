@@ -90,6 +90,7 @@ impl SendQueue {
             });
             if let Some(frame) = fitting {
                 slot.next = run.end();
+                state.delivered_s = Some(now_s);
                 state.put(id, frame);
                 drop(state);
                 self.writer.wake();

@@ -51,6 +51,8 @@ pub(super) struct State {
     pub(super) ended: Option<Code>,
     /// When the first of what waits to be taken was put in.
     pub(super) waiting_since: Option<Instant>,
+    /// When an entry was last put in.
+    pub(super) delivered_s: Option<u32>,
 }
 
 impl State {
@@ -87,15 +89,25 @@ impl State {
         generation
     }
 
-    /// Puts a frame in; whatever is put in calls a finishing off.
+    /// Puts a frame in that is to be written now.
     pub(super) fn put(&mut self, conversation: ConversationId, frame: Bytes) {
+        self.put_quietly(conversation, frame);
+        self.waiting_since.get_or_insert_with(Instant::now);
+    }
+
+    /// Whether entries are put into the conversation's slot as they come.
+    pub(super) fn is_live(&self, conversation: ConversationId) -> bool {
+        self.slots.get(&conversation).is_some_and(|slot| slot.mode == Mode::Live)
+    }
+
+    /// Puts a frame in; whatever is put in calls a finishing off.
+    pub(super) fn put_quietly(&mut self, conversation: ConversationId, frame: Bytes) {
         if let Some(slot) = self.slots.get_mut(&conversation) {
             let bytes = frame.len() + FRAME_OVERHEAD;
             slot.bytes += bytes;
             slot.finish = false;
             self.bytes += bytes;
             slot.frames.push(frame);
-            self.waiting_since.get_or_insert_with(Instant::now);
             self.mark(conversation);
         }
     }

@@ -147,6 +147,20 @@ fn what_may_be_left_out_is_left_out_from_half_on() {
 }
 
 #[test]
+fn what_goes_along_waits_for_the_next_entry_of_a_busy_session_and_for_nothing_else() {
+    let queue = SendQueue::new(MAX, 8);
+    let receipts = Bytes::from_static(&[3; 10]);
+    assert!(!queue.put_along(conversation(1), &receipts, 0), "no stream to say it on");
+    deliver(&queue, 1, 1, None);
+    take(&queue);
+    assert!(queue.put_along(conversation(1), &receipts, 1));
+    let taken = take(&queue);
+    assert_eq!(frames(&taken, 1).1, [receipts.clone()]);
+    assert_eq!(taken.waiting_since, None, "it waited on purpose");
+    assert!(!queue.put_along(conversation(1), &receipts, 2), "nothing has come for a while");
+}
+
+#[test]
 fn after_a_suspension_pushes_go_on_from_where_they_stopped() {
     let queue = SendQueue::new(MAX, 8);
     deliver(&queue, 1, 1, None);

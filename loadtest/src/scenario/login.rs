@@ -260,7 +260,7 @@ impl Home {
             found.duplicated += read.duplicated;
             found.gaps += read.gaps;
             let own = wire::MemberReceipt { delivered: head, read: head, ..Default::default() };
-            let receipts = wire::Receipts { members: vec![own] };
+            let receipts = wire::Receipts { members: vec![own], ..Default::default() };
             stream.send.write_chunk(frame::encode(&frame::bare(What::Receipts(receipts)))).await?;
             stream.send.finish()?;
             self.pairs.insert(pair.conversation, pair);

@@ -122,13 +122,29 @@ fn conversation_frames() -> Vec<Sample> {
         (
             "Receipts, the client's own, or those of a pair's other one",
             MAX,
-            bare(What::Receipts(wire::Receipts { members: vec![receipt(&[], 42, 41)] })),
+            bare(What::Receipts(wire::Receipts {
+                members: vec![receipt(&[], 42, 41)],
+                ..wire::Receipts::default()
+            })),
         ),
         (
             "Receipts, of two others",
             MAX,
             bare(What::Receipts(wire::Receipts {
                 members: vec![receipt(&ALICE, 42, 42), receipt(&BOB, 7, 0)],
+                ..wire::Receipts::default()
+            })),
+        ),
+        (
+            "Receipts, the client's own of another conversation",
+            MAX,
+            bare(What::Receipts(wire::Receipts {
+                along: vec![wire::OwnReceipt {
+                    conversation: bytes(&CONVERSATION),
+                    delivered: 42,
+                    read: 40,
+                }],
+                ..wire::Receipts::default()
             })),
         ),
         ("Refusal of Send 7, for good", MAX, Frame { number: 7, ..bare(What::Refusal(refusal)) }),

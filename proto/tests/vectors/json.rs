@@ -164,7 +164,7 @@ messages! {
     ReactionCount { emoji, count, own }
     Typing { conversation, stopped }
     Preview {}
-    Receipts { members }
+    Receipts { members, along }
     MemberReceipt { user, delivered, read }
     Refusal { code, text, retry_after_ms, server_time_ms }
     Cursor { seq, tail }

@@ -505,10 +505,18 @@ async fn frames_out_of_place_are_refused(stage: Stage) -> Result<()> {
     // Receipts of others, and of none.
     for members in [0, 2] {
         let members = vec![wire::MemberReceipt::default(); members];
-        witness.stream.write(bare(What::Receipts(wire::Receipts { members }))).await?;
+        witness
+            .stream
+            .write(bare(What::Receipts(wire::Receipts { members, ..Default::default() })))
+            .await?;
         let refused = witness.stream.refusal().await?;
         assert_eq!(refused.code, Code::Invalid, "{refused:?}");
     }
+    let along = vec![wire::OwnReceipt::default(); limits::RECEIPTS_ALONG_MAX + 1];
+    let too_many = wire::Receipts { along, ..Default::default() };
+    witness.stream.write(bare(What::Receipts(too_many))).await?;
+    let refused = witness.stream.refusal().await?;
+    assert_eq!(refused.code, Code::Invalid, "{refused:?}");
     witness.is_well().await?;
     // What has no place on the control stream ends the session.
     let (raw, mut control) = Raw::sign_in(&witness.gateway, &witness.bob).await?;

@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail};
 use bytes::Bytes;
+use petrel_client::ConversationId;
 use petrel_proto::frame::bare;
 use petrel_proto::wire::{self, frame::What};
 use petrel_tests::checker::Expectations;
@@ -12,6 +13,7 @@ use petrel_tests::raw::{self, Raw, RawOptions};
 on_both_stores!(
     receipts_reach_the_other_side_and_survive_a_killed_gateway,
     receipts_that_a_hello_carries_are_applied,
+    receipts_that_go_along_with_a_message_are_applied,
 );
 
 async fn receipts_reach_the_other_side_and_survive_a_killed_gateway(stage: Stage) -> Result<()> {
@@ -73,6 +75,35 @@ async fn receipts_that_a_hello_carries_are_applied(stage: Stage) -> Result<()> {
     alice
         .until("the receipts", |s| {
             (s.receipts.get(&(pair.id, bob.user)) == Some(&(3, 2))).then_some(())
+        })
+        .await?;
+    Ok(())
+}
+
+async fn receipts_that_go_along_with_a_message_are_applied(stage: Stage) -> Result<()> {
+    let gateway = stage.gateway(&[]).await?;
+    let alice = stage.person(&gateway, "alice").await?;
+    let carol = stage.person(&gateway, "carol").await?;
+    let bob = gateway.dialer()?.register("bob", "test").await?;
+    let pair = alice.with_user(bob.user);
+    for n in 0..3 {
+        alice.say(&pair, format!("message {n}")).await?;
+    }
+    alice.say(&alice.with(&carol), "not Bob's").await?;
+    let (raw, _control) = Raw::sign_in(&gateway, &bob).await?;
+    let (mut stream, _) = raw.attach(raw::attach(bob.user, carol.user())).await?;
+    let own = |conversation: ConversationId, delivered| wire::OwnReceipt {
+        conversation: Bytes::copy_from_slice(&conversation.0),
+        delivered,
+        read: 0,
+    };
+    // Of conversations that are not one's own nothing is applied, and nothing is told.
+    let along =
+        vec![own(alice.with(&carol).id, 1), own(ConversationId([7; 16]), 1), own(pair.id, 3)];
+    stream.write(bare(What::Receipts(wire::Receipts { along, ..Default::default() }))).await?;
+    alice
+        .until("the receipts", |s| {
+            (s.receipts.get(&(pair.id, bob.user)) == Some(&(3, 0))).then_some(())
         })
         .await?;
     Ok(())
