@@ -1,11 +1,13 @@
-//! Datagrams: who types, and copies of what streams carry. Each may be lost, and is dropped freely.
+//! Datagrams: who types, copies of what streams carry, probes. Each may be lost, and is dropped freely.
 
-use petrel_proto::frame;
-use petrel_proto::wire::frame::What;
+use std::time::{Duration, Instant};
+
+use petrel_proto::wire::{self, frame::What};
+use petrel_proto::{frame, probe};
 use petrel_transport::Connection;
 
 use crate::connection::Context;
-use crate::metrics;
+use crate::metrics::{self, path};
 use crate::typing::Typist;
 
 /// Bytes of datagrams of one connection that wait to be read. Few, as each keeps the packets that came
@@ -15,6 +17,9 @@ pub(crate) const RECEIVE_BYTES: usize = 4 * 1024;
 pub(crate) const SEND_BYTES: usize = 8 * 1024;
 /// Datagrams that are read between two chances for other tasks.
 const READ_AT_ONCE: u32 = 32;
+
+/// A client's probes that come sooner after another are not answered.
+const ANSWER_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Reads and forgets datagrams, until the connection ends: nobody has signed in.
 pub(crate) async fn forget(connection: &Connection) {
@@ -26,7 +31,7 @@ pub(crate) async fn forget(connection: &Connection) {
 
 /// Reads the datagrams of a signed-in client until its connection ends.
 pub(crate) async fn read(context: &Context) {
-    let (mut typist, mut read) = (Typist::default(), 0u32);
+    let (mut typist, mut answers, mut read) = (Typist::default(), Answers::default(), 0u32);
     while let Ok(datagram) = context.connection.read_datagram().await {
         if let Some(session) = context.session.get() {
             let bytes = datagram.len();
@@ -42,11 +47,40 @@ pub(crate) async fn read(context: &Context) {
                 Ok((_, What::Typing(said))) if session.wants_typing() => {
                     context.gateway.hear_typing(&mut typist, session, &said, bytes);
                 }
+                Ok((_, What::Probe(probe))) if session.takes_probes() => {
+                    answers.hear(context, &probe);
+                }
                 Ok(_) => {}
                 Err(_) => metrics::typing(metrics::Typing::Malformed),
             }
         }
         give_way(&mut read).await;
+    }
+}
+
+/// The answers to one client's probes.
+#[derive(Default)]
+struct Answers {
+    last: Option<Instant>,
+}
+
+impl Answers {
+    /// Answers, by a packet that the client has to acknowledge: what was lost on the way to it is
+    /// found out by that.
+    fn hear(&mut self, context: &Context, heard: &wire::Probe) {
+        let now = Instant::now();
+        let is_early = self.last.is_some_and(|last| now < last + ANSWER_INTERVAL);
+        let heard = match (heard.answer, is_early) {
+            (true, _) => path::Heard::Answer,
+            (false, true) => path::Heard::Limited,
+            (false, false) => {
+                self.last = Some(now);
+                // A connection that is over needs none.
+                context.connection.send_datagram(probe::datagram(true)).ok();
+                path::Heard::Answered
+            }
+        };
+        path::probe_received(heard);
     }
 }
 

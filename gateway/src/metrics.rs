@@ -1,6 +1,8 @@
 //! The gateway's metrics: names, help, bucket edges, one function or handle per
 //! event. Names follow Prometheus' rules; labels come from enums only.
 
+pub(crate) mod path;
+
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -307,12 +309,14 @@ fn begin_at_zero() {
         counter!("petrel_gateway_admin_refused_total", "reason" => reason).absolute(0);
     }
     counter!("petrel_process_panics_total").absolute(0);
+    path::begin_at_zero();
     let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     gauge!("petrel_process_start_timestamp_seconds").set(started.as_secs_f64());
 }
 
 fn describe() {
     use metrics::{describe_counter, describe_gauge, describe_histogram};
+    path::describe();
     for (name, help) in [
         ("petrel_gateway_streams_total", "Streams that clients opened."),
         (

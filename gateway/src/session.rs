@@ -30,6 +30,7 @@ pub(crate) struct Session {
     wants_previews: bool,
     wants_receipts: bool,
     wants_typing: bool,
+    takes_probes: bool,
     /// To whom the user shows that he is there, and when that was read: the second, then the audience's number;
     /// 0 if it is not known.
     presence_shown: AtomicU64,
@@ -61,7 +62,7 @@ impl Session {
         features: &[&str],
     ) -> Self {
         use petrel_proto::version::{
-            FEATURE_ECHO, FEATURE_PREVIEW, FEATURE_RECEIPTS, FEATURE_TYPING,
+            FEATURE_ECHO, FEATURE_PREVIEW, FEATURE_PROBE, FEATURE_RECEIPTS, FEATURE_TYPING,
         };
         Self {
             id: Uuid::now_v7(),
@@ -73,6 +74,7 @@ impl Session {
             wants_previews: features.contains(&FEATURE_PREVIEW),
             wants_receipts: features.contains(&FEATURE_RECEIPTS),
             wants_typing: features.contains(&FEATURE_TYPING),
+            takes_probes: features.contains(&FEATURE_PROBE),
             presence_shown: AtomicU64::new(0),
             echo: features.contains(&FEATURE_ECHO).then(Arc::default),
             sends: Mutex::default(),
@@ -129,6 +131,11 @@ impl Session {
     /// Whether it says and hears who types.
     pub(crate) fn wants_typing(&self) -> bool {
         self.wants_typing
+    }
+
+    /// Whether it answers probes.
+    pub(crate) fn takes_probes(&self) -> bool {
+        self.takes_probes
     }
 
     /// To whom the user shows that he is there, if that was read not long ago.

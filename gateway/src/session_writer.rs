@@ -2,6 +2,7 @@
 //! polled side by side, so that a blocked one holds up no other.
 
 mod echo;
+mod probe;
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -23,6 +24,7 @@ use crate::send_queue::{SendQueue, Taken, TakenSlot};
 use crate::session::Session;
 use crate::{attach, metrics, stream};
 use echo::Echo;
+use probe::Probes;
 
 /// Frames are joined into one write up to this size: fewer segments for QUIC to track.
 const JOINED_BYTES_MAX: usize = 16 * 1024;
@@ -66,6 +68,8 @@ struct Writer {
     taken: Taken,
     /// If both sides have the feature.
     echo: Option<Echo>,
+    /// If both sides have the feature.
+    probes: Option<Probes>,
 }
 
 /// Runs until the session ends or its connection does.
@@ -80,6 +84,7 @@ pub(crate) fn run(
         leaving: Vec::new(),
         taken: Taken::default(),
         echo: session.echo_inboxes().map(|_| Echo::of(session.connection())),
+        probes: session.takes_probes().then(|| Probes::of(session.connection())),
         gateway,
         session,
     };
@@ -138,6 +143,9 @@ impl Writer {
         self.leaving.retain_mut(|leaving| leaving.poll_leave(cx, queue).is_pending());
         if let Some(echo) = &mut self.echo {
             echo.poll_send(cx);
+        }
+        if let Some(probes) = &mut self.probes {
+            probes.poll(cx);
         }
         if behind.is_empty() { Poll::Pending } else { Poll::Ready(Next::CatchUp(behind)) }
     }
@@ -221,6 +229,11 @@ impl Writer {
                 if let (Some(echo), Some(copied)) = (&mut self.echo, copied) {
                     echo.wrote(outgoing, copied);
                 }
+                if frames > 0
+                    && let Some(probes) = &mut self.probes
+                {
+                    probes.wrote();
+                }
                 let generation = outgoing.generation;
                 if self.session.queue().written(conversation, generation, frames, bytes) {
                     behind.push((conversation, generation));
@@ -240,6 +253,9 @@ impl Writer {
         let (frames, bytes) = self.control.poll_write(cx)?;
         if frames > 0 {
             self.session.queue().released(frames, bytes);
+            if let Some(probes) = &mut self.probes {
+                probes.wrote();
+            }
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ pub mod code;
 pub mod compression;
 pub mod echo;
 pub mod frame;
+pub mod probe;
 #[cfg(feature = "sample-text")]
 pub mod sample_text;
 pub mod version;

@@ -5,8 +5,14 @@
 pub const ALPN: &[u8] = b"petrel/1";
 
 /// Optional features, negotiated by Hello and Welcome: in use is what both name.
-pub const FEATURES: &[&str] =
-    &[FEATURE_PREVIEW, FEATURE_RECEIPTS, FEATURE_TYPING, FEATURE_ECHO, FEATURE_RECEIPTS_ALONG];
+pub const FEATURES: &[&str] = &[
+    FEATURE_PREVIEW,
+    FEATURE_RECEIPTS,
+    FEATURE_TYPING,
+    FEATURE_ECHO,
+    FEATURE_PROBE,
+    FEATURE_RECEIPTS_ALONG,
+];
 
 /// The client wants Preview frames.
 pub const FEATURE_PREVIEW: &str = "preview";
@@ -16,6 +22,8 @@ pub const FEATURE_RECEIPTS: &str = "receipts";
 pub const FEATURE_TYPING: &str = "typing";
 /// Both sides take Echo datagrams, and send them while packets are being lost.
 pub const FEATURE_ECHO: &str = "echo";
+/// Both sides take Probe datagrams, and answer them.
+pub const FEATURE_PROBE: &str = "probe";
 
 /// The server takes a client's receipts of other conversations on any conversation's stream.
 pub const FEATURE_RECEIPTS_ALONG: &str = "receipts-along";

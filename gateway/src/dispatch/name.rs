@@ -34,6 +34,7 @@ pub(crate) fn name_of(what: &What) -> &'static str {
         What::Dictionary(_) => "Dictionary",
         What::Typing(_) => "Typing",
         What::Echo(_) => "Echo",
+        What::Probe(_) => "Probe",
         What::WatchPresence(_) => "WatchPresence",
         What::Presence(_) => "Presence",
         What::CreateGroup(_) => "CreateGroup",

@@ -24,6 +24,8 @@ const FRAMES: &[(&str, &str)] = &[
         "Echo",
         r#"{"echo": {"copies": [{"stream": 4, "offset": 1070, "data": "050a03616263"}, {"stream": 9, "data": "00"}]}}"#,
     ),
+    ("Probe", r#"{"probe": {}}"#),
+    ("Probe, answer", r#"{"probe": {"answer": true}}"#),
     (
         "Send of an edit",
         r#"{"number": 7, "id": "019ab0e1c2d37abc8123456789abcdef", "entry_kind": 32, "body": "6869", "target": 42, "send": {"revision": 2}}"#,

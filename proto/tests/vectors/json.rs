@@ -198,6 +198,7 @@ messages! {
     Dictionary {}
     Done { next_page, head }
     Echo { copies }
+    Probe { answer }
     Copy { stream, offset, data }
     WatchPresence { users }
     Presence { user, online, seen_ms }
@@ -350,7 +351,8 @@ frame! {
     what {
         Send = send, Ack = ack, Push = push, Preview = preview, Receipts = receipts,
         Refusal = refusal, Attach = attach, Reset = reset, Gap = gap, Superseded = superseded,
-        Typing = typing, Echo = echo, WatchPresence = watch_presence, Presence = presence,
+        Typing = typing, Echo = echo, Probe = probe, WatchPresence = watch_presence,
+        Presence = presence,
         Hello = hello, Welcome = welcome, RefreshDue = refresh_due, Refresh = refresh,
         Hint = hint, GoAway = go_away,
         Register = register, Registered = registered, Login = login, Token = token,

@@ -39,6 +39,9 @@ pub struct Stats {
     pub lost_packets: u64,
     /// How often something came from the peer: UDP datagrams.
     pub received: u64,
+    /// How often something was sent that the peer's QUIC acknowledges, retransmissions too; 0 where nothing is
+    /// seen of acknowledgements.
+    pub asked: u64,
     /// Bytes that came.
     pub received_bytes: u64,
     /// Bytes that were sent.
@@ -166,11 +169,17 @@ impl Connection {
         match &self.0 {
             Inner::Quic(quic) => {
                 let stats = quic.stats();
+                let sent = stats.frame_tx;
                 Stats {
                     rtt: stats.path.rtt,
                     sent_packets: stats.path.sent_packets,
                     lost_packets: stats.path.lost_packets,
                     received: stats.udp_rx.datagrams,
+                    asked: sent.stream
+                        + sent.datagram
+                        + sent.ping
+                        + sent.immediate_ack
+                        + sent.path_challenge,
                     received_bytes: stats.udp_rx.bytes,
                     sent_bytes: stats.udp_tx.bytes,
                 }
