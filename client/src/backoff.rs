@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// Waits that double up to a limit, jittered by a factor of 0.5 to 1.5.
+/// Waits that double up to a limit, each evenly between nearly nothing and twice that: of many clients
+/// that lost their gateway together no two moments see more than others.
 #[derive(Clone, Debug)]
 pub(crate) struct Backoff {
     min: Duration,
@@ -20,7 +21,8 @@ impl Backoff {
     pub(crate) fn next(&mut self, random: f64) -> Duration {
         let doubled = self.min.saturating_mul(2u32.saturating_pow(self.failures.min(16)));
         self.failures = self.failures.saturating_add(1);
-        jittered(doubled.min(self.max), random).min(self.max)
+        let wait = doubled.min(self.max).mul_f64(2.0 * random.clamp(0.0, 1.0));
+        wait.clamp((self.min / 2).min(self.max), self.max)
     }
 
     /// Starts again from the shortest wait.
@@ -49,6 +51,8 @@ mod tests {
         }
         backoff.reset();
         assert_eq!(backoff.next(0.0), Duration::from_millis(50));
-        assert_eq!(backoff.next(1.0), Duration::from_millis(300));
+        assert_eq!(backoff.next(1.0), Duration::from_millis(400));
+        assert_eq!(backoff.next(0.9), Duration::from_millis(720));
+        assert_eq!(backoff.next(0.1), Duration::from_millis(160));
     }
 }

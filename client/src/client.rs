@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -109,6 +110,8 @@ pub struct Stats {
     pub udp_tx_bytes: u64,
     /// Sign-ins after the first.
     pub reconnects: u64,
+    /// Probes sent because the server was silent.
+    pub probes_sent: u64,
     /// Messages sent again.
     pub resends: u64,
     /// Entries that came twice and were dropped.
@@ -178,6 +181,8 @@ impl Client {
             refresh: Notify::new(),
             watch: Notify::new(),
             busy: Notify::new(),
+            moved: Notify::new(),
+            probes_sent: AtomicU64::new(0),
             dial_now: Notify::new(),
             outbox_empty: Notify::new(),
             requests: shared::new_requests(),
@@ -362,8 +367,9 @@ impl Client {
         state.conversations.get(&conversation)?.handled
     }
 
-    /// The device's network changed: the connection moves to a new socket (if the
-    /// endpoint is the client's own), and a client that waits to dial dials at once.
+    /// The device's network changed, or is back: the connection moves to a new socket (if the
+    /// endpoint is the client's own) and is probed at once; without an answer within two round trips and 300 ms
+    /// another one is tried beside it, and who answers first is kept. A client that waits to dial dials at once.
     pub fn network_changed(&self) {
         let shared = self.shared();
         let own = shared.endpoint.lock().clone();
@@ -376,9 +382,12 @@ impl Client {
                 tracing::warn!(%error, "no new socket after a change of networks");
             }
         }
-        if !matches!(*shared.phase.borrow(), Phase::Online) {
+        let is_dialing =
+            !matches!(*shared.phase.borrow(), Phase::Online) || shared.state.lock().is_dialed_beside;
+        if is_dialing {
             shared.dial_now.notify_one();
         }
+        shared.moved.notify_one();
     }
 
     /// How it is doing. Takes the connection's lock: sample it, don't call it per message.
@@ -387,7 +396,8 @@ impl Client {
         let state = shared.state.lock();
         let Counters { sign_ins, resends, duplicates, fills } = state.counters;
         let mut stats = Stats {
-            online: state.connection.is_some(),
+            online: state.connection.is_some() && !state.silent,
+            probes_sent: shared.probes_sent.load(Ordering::Relaxed),
             reconnects: sign_ins.saturating_sub(1),
             resends,
             duplicates,

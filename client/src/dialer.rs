@@ -3,16 +3,20 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use petrel_proto::wire::{self, frame::What};
 use petrel_transport::Connection;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{AckFrequencyConfig, IdleTimeout, TransportConfig, VarInt};
 use quinn_proto::RandomConnectionIdGenerator;
+use tokio::sync::Notify;
 
 use crate::error::ClientError;
 use crate::identity::{Identity, Token};
+use crate::race;
 use crate::request::Password;
 use crate::tls::{self, Trust};
 
@@ -215,8 +219,8 @@ impl Dialer {
         request: What,
         user_name: &str,
     ) -> Result<(Identity, Option<Token>), ClientError> {
-        let mut line = Line::new(self.clone());
-        let connection = line.connect().await?;
+        let line = Line::new(self.clone());
+        let connection = line.connect(&Notify::new()).await?;
         let asked = crate::request::sign_up(&connection, request, user_name);
         let signed_up = tokio::time::timeout(self.inner.dial_timeout, asked)
             .await
@@ -266,27 +270,29 @@ const LAST_PACKET: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(crate) struct Line {
     dialer: Dialer,
-    own: Option<quinn::Endpoint>,
+    own: Mutex<Option<quinn::Endpoint>>,
     /// Which address the next dial tries.
-    turn: usize,
+    turn: AtomicUsize,
 }
 
 impl Line {
     pub(crate) fn new(dialer: Dialer) -> Self {
-        Self { dialer, own: None, turn: 0 }
+        Self { dialer, own: Mutex::default(), turn: AtomicUsize::new(0) }
     }
 
-    /// Dials once; the next call tries the next address.
-    pub(crate) async fn connect(&mut self) -> Result<Connection, ClientError> {
+    /// Dials, and while there is no answer anew, also when `anew` is notified. Each try goes to the
+    /// next address.
+    pub(crate) async fn connect(&self, anew: &Notify) -> Result<Connection, ClientError> {
         let limit = self.dialer.inner.dial_timeout;
-        tokio::time::timeout(limit, self.dial()).await.map_err(|_| ClientError::TimedOut).flatten()
+        let dialed = race::first(|| self.dial(), anew);
+        tokio::time::timeout(limit, dialed).await.map_err(|_| ClientError::TimedOut).flatten()
     }
 
-    async fn dial(&mut self) -> Result<Connection, ClientError> {
+    async fn dial(&self) -> Result<Connection, ClientError> {
         let lost = |why: String| ClientError::Connection(why);
         let addresses = self.dialer.addresses().await?;
-        let address = addresses[self.turn % addresses.len()];
-        self.turn = self.turn.wrapping_add(1);
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let address = addresses[turn % addresses.len()];
         let endpoint = self.endpoint(address)?;
         let inner = &self.dialer.inner;
         endpoint
@@ -297,30 +303,31 @@ impl Line {
             .map_err(|error| lost(error.to_string()))
     }
 
-    fn endpoint(&mut self, server: SocketAddr) -> Result<quinn::Endpoint, ClientError> {
+    fn endpoint(&self, server: SocketAddr) -> Result<quinn::Endpoint, ClientError> {
         if let Some(shared) = &self.dialer.inner.endpoint {
             return Ok(shared.clone());
         }
-        if let Some(own) = &self.own
+        let mut known = self.own.lock();
+        if let Some(own) = &*known
             && own.local_addr().is_ok_and(|local| local.is_ipv6() == server.is_ipv6())
         {
             return Ok(own.clone());
         }
         let endpoint = open_endpoint(any_port(server.is_ipv6()))
             .map_err(|error| ClientError::Connection(error.to_string()))?;
-        self.own = Some(endpoint.clone());
+        *known = Some(endpoint.clone());
         Ok(endpoint)
     }
 
     /// The client's own endpoint, once it has dialed.
     pub(crate) fn own_endpoint(&self) -> Option<quinn::Endpoint> {
-        self.own.clone()
+        self.own.lock().clone()
     }
 
     /// Gives the connection's last packet a moment to leave an own endpoint: the runtime may
     /// end right after.
-    pub(crate) async fn finish(self) {
-        if let Some(own) = self.own {
+    pub(crate) async fn finish(&self) {
+        if let Some(own) = self.own_endpoint() {
             drop(tokio::time::timeout(LAST_PACKET, own.wait_idle()).await);
         }
     }

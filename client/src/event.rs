@@ -100,7 +100,7 @@ impl fmt::Display for OfflineReason {
 /// What a client hears. Those of one conversation come in the order of its log.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
-    /// Signed in.
+    /// Signed in; after an Offline with the same session as before: the server is heard again.
     Online {
         /// Who the server says we are.
         user: UserId,

@@ -32,12 +32,15 @@ mod outbox;
 mod outbox_file;
 mod own_log;
 mod presence;
+mod race;
 mod receipt;
 mod request;
 mod session;
 mod shared;
+mod stand_by;
 mod state;
 mod stream;
+mod tend;
 #[cfg(feature = "terminal")]
 pub mod terminal;
 mod timeline;

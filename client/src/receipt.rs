@@ -185,6 +185,13 @@ impl OwnReceipts {
         self.is_gone = true;
     }
 
+    /// What was said of them last did not arrive: they are said again.
+    pub(crate) fn unsaid(&mut self, now: Instant) {
+        self.said = Cursors::default();
+        self.is_gone = true;
+        self.send_at = Some(now);
+    }
+
     /// Whether they should be said again at the next sign-in.
     pub(crate) fn is_in_doubt(&self) -> bool {
         (self.is_gone && self.said.is_beyond(self.stored)) || self.send_at.is_some()

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use petrel_proto::code::{Action, Code};
 use petrel_proto::frame::bare;
 use petrel_proto::version::{FEATURE_ECHO, FEATURES};
@@ -24,8 +25,7 @@ use crate::presence;
 use crate::request;
 use crate::shared::{Phase, Shared};
 use crate::state::unix_ms;
-use crate::stream;
-use crate::watch;
+use crate::tend;
 
 /// Receipts in one Hello, at the most (the protocol's limit).
 const HELLO_RECEIPTS_MAX: usize = 256;
@@ -39,7 +39,7 @@ const LINGER: Duration = Duration::from_secs(5);
 const TOKEN_LEFT_MS: u64 = 10_000;
 
 /// A connection that is signed in.
-struct SignedIn {
+pub(crate) struct SignedIn {
     connection: Connection,
     control: FrameSource,
     hello: SendStream,
@@ -56,16 +56,17 @@ pub(crate) enum Next {
     Again(Duration),
     /// Dial now; the old connection goes on meanwhile.
     HandOver,
+    /// Go on with this connection, which answered while the old one was silent.
+    Moved(Box<SignedIn>),
     Stop,
 }
 
 /// Keeps the client online until it is cancelled or has to give up.
 pub(crate) async fn run(shared: Arc<Shared>) {
     let cancel = shared.cancel.clone();
-    let mut session = Session {
+    let session = Session {
         line: Line::new(shared.options.dialer.clone()),
-        token: shared.options.token.clone(),
-        backoff: Backoff::new(shared.options.backoff_min, shared.options.backoff_max),
+        token: Mutex::new(shared.options.token.clone()),
         shared: Arc::clone(&shared),
     };
     let stopped = tokio::select! {
@@ -98,18 +99,39 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     session.line.finish().await;
 }
 
-struct Session {
-    shared: Arc<Shared>,
+pub(crate) struct Session {
+    pub(crate) shared: Arc<Shared>,
     line: Line,
-    token: Option<Token>,
-    backoff: Backoff,
+    token: Mutex<Option<Token>>,
+}
+
+/// Receipts that go out with a Hello. What becomes of them is noted also when nobody waits for the
+/// Welcome any more.
+struct SaidReceipts<'a> {
+    shared: &'a Shared,
+    receipts: Vec<(ConversationId, u64, u64)>,
+    are_taken: bool,
+}
+
+impl Drop for SaidReceipts<'_> {
+    fn drop(&mut self) {
+        self.shared.state.lock().receipts_said(&self.receipts, self.are_taken);
+        self.shared.timer.notify_one();
+    }
 }
 
 impl Session {
-    async fn keep_online(&mut self) -> OfflineReason {
+    async fn keep_online(&self) -> OfflineReason {
+        let options = &self.shared.options;
+        let mut backoff = Backoff::new(options.backoff_min, options.backoff_max);
         let mut handed_over: Option<SignedIn> = None;
+        let mut moved: Option<SignedIn> = None;
         loop {
-            let ended = match self.connect().await {
+            let connected = match moved.take() {
+                Some(signed_in) => Ok(signed_in),
+                None => self.connect().await,
+            };
+            let ended = match connected {
                 Ok(mut signed_in) => {
                     if let Some(old) = handed_over.take() {
                         self.linger(old);
@@ -117,7 +139,7 @@ impl Session {
                     let since = Instant::now();
                     let ended = self.serve(&mut signed_in).await;
                     if since.elapsed() >= STEADY {
-                        self.backoff.reset();
+                        backoff.reset();
                     }
                     if matches!(ended.next, Next::HandOver) {
                         handed_over = Some(signed_in);
@@ -131,10 +153,15 @@ impl Session {
             if let Some(old) = handed_over.take() {
                 self.linger(old);
             }
-            let Next::Again(at_least) = ended.next else {
-                return ended.why;
+            let at_least = match ended.next {
+                Next::Again(at_least) => at_least,
+                Next::Moved(signed_in) => {
+                    moved = Some(*signed_in);
+                    continue;
+                }
+                Next::HandOver | Next::Stop => return ended.why,
             };
-            let wait = self.backoff.next(rand::random()).max(at_least);
+            let wait = backoff.next(rand::random()).max(at_least);
             tracing::debug!(why = %ended.why, ?wait, "offline");
             let event = Event::Offline { why: ended.why, retry_in: Some(wait) };
             self.shared.disconnected(event, Phase::Connecting);
@@ -160,8 +187,8 @@ impl Session {
         });
     }
 
-    async fn connect(&mut self) -> Result<SignedIn, Ended> {
-        let connection = self.line.connect().await.map_err(failed)?;
+    pub(crate) async fn connect(&self) -> Result<SignedIn, Ended> {
+        let connection = self.line.connect(&self.shared.dial_now).await.map_err(failed)?;
         *self.shared.endpoint.lock() = self.line.own_endpoint();
         let signing_in = self.sign_in(&connection);
         let outcome = tokio::time::timeout(SIGN_IN_TIMEOUT, signing_in)
@@ -181,7 +208,7 @@ impl Session {
     }
 
     async fn sign_in(
-        &mut self,
+        &self,
         connection: &Connection,
     ) -> Result<(FrameSource, SendStream), ClientError> {
         let mut tried = false;
@@ -193,14 +220,15 @@ impl Session {
             }
         };
         let receipts = self.shared.state.lock().take_receipts(HELLO_RECEIPTS_MAX);
-        let signed_in = self.introduce(connection, token, tried, &receipts).await;
-        self.shared.state.lock().receipts_said(&receipts, signed_in.is_ok());
+        let mut said = SaidReceipts { shared: &self.shared, receipts, are_taken: false };
+        let signed_in = self.introduce(connection, token, tried, &said.receipts).await;
+        said.are_taken = signed_in.is_ok();
         signed_in
     }
 
     /// Says Hello, and once more with a new token if this one is not taken.
     async fn introduce(
-        &mut self,
+        &self,
         connection: &Connection,
         token: String,
         tried: bool,
@@ -213,7 +241,7 @@ impl Session {
         if !matches!(refusal.code, Code::Reauthenticate | Code::TokenInvalid) {
             return Err(request::refused(refusal));
         }
-        self.token = None;
+        *self.token.lock() = None;
         if tried {
             return Err(request::refused(refusal));
         }
@@ -248,15 +276,16 @@ impl Session {
         let offset = self.shared.state.lock().clock_offset_ms;
         let now = unix_ms().saturating_add_signed(offset);
         self.token
+            .lock()
             .as_ref()
             .filter(|token| token.expires_ms > now + TOKEN_LEFT_MS)
             .map(|token| token.text.clone())
     }
 
-    async fn log_in(&mut self, connection: &Connection) -> Result<String, ClientError> {
+    async fn log_in(&self, connection: &Connection) -> Result<String, ClientError> {
         let token = request::login(connection, &self.shared.options.identity).await?;
         let text = token.text.clone();
-        self.token = Some(token);
+        *self.token.lock() = Some(token);
         Ok(text)
     }
 
@@ -314,18 +343,18 @@ impl Session {
     }
 
     /// Serves a connection until something ends it.
-    async fn serve(&mut self, signed_in: &mut SignedIn) -> Ended {
+    async fn serve(&self, signed_in: &mut SignedIn) -> Ended {
         let SignedIn { connection, control, hello } = signed_in;
         let shared = Arc::clone(&self.shared);
         let (answers, answered) = mpsc::channel(4);
         let ended = tokio::select! {
             ended = control::read(&shared, control, answers) => ended,
             () = datagram::read(&shared, connection) => lost(connection).await,
-            () = send_echo(&shared) => lost(connection).await,
-            () = accept_streams(&shared, connection) => lost(connection).await,
+            () = tend::send_echo(&shared) => lost(connection).await,
+            () = tend::accept_streams(&shared, connection) => lost(connection).await,
             ended = self.refresh(connection, hello, answered) => ended,
-            () = keep_time(&shared) => lost(connection).await,
-            () = watch::until_dead(&shared, connection) => again("the server is silent".to_owned()),
+            () = tend::keep_time(&shared) => lost(connection).await,
+            ended = self.stand_by(connection) => ended,
         };
         match (&ended.next, connection.close_reason()) {
             // The connection's own reason says more than what became of one stream.
@@ -336,7 +365,7 @@ impl Session {
 
     /// Says who is watched, and gets a new token whenever one is asked for.
     async fn refresh(
-        &mut self,
+        &self,
         connection: &Connection,
         control: &mut SendStream,
         mut answered: mpsc::Receiver<Result<u64, incoming::Refusal>>,
@@ -372,7 +401,7 @@ impl Session {
     }
 
     async fn renew(
-        &mut self,
+        &self,
         connection: &Connection,
         control: &mut SendStream,
         answered: &mut mpsc::Receiver<Result<u64, incoming::Refusal>>,
@@ -394,39 +423,6 @@ pub(crate) async fn write_frame(stream: &mut SendStream, what: What) -> Result<(
         .write_chunk(petrel_proto::frame::encode(&bare(what)))
         .await
         .map_err(|error| ClientError::Connection(error.to_string()))
-}
-
-/// Sends copies while packets are being lost.
-async fn send_echo(shared: &Arc<Shared>) {
-    match shared.echo() {
-        Some(echo) => match echo.send().await {},
-        None => std::future::pending().await,
-    }
-}
-
-/// Takes the streams that the server opens.
-async fn accept_streams(shared: &Arc<Shared>, connection: &Connection) {
-    while let Ok((send, recv)) = connection.accept_bi().await {
-        let task = stream::accepted(Arc::clone(shared), send, recv);
-        shared.tasks.spawn(task);
-    }
-}
-
-/// Looks at conversations when their time has come.
-async fn keep_time(shared: &Arc<Shared>) {
-    loop {
-        let changed = shared.timer.notified();
-        match shared.next_wake() {
-            Some(at) => {
-                tokio::select! {
-                    () = tokio::time::sleep_until(at.into()) => {}
-                    () = changed => {}
-                }
-            }
-            None => changed.await,
-        }
-        shared.fire();
-    }
 }
 
 async fn lost(connection: &Connection) -> Ended {

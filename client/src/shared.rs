@@ -3,10 +3,12 @@
 
 use std::cmp::Reverse;
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use petrel_proto::code::Code;
+use petrel_proto::version::FEATURE_PROBE;
 use petrel_transport::Connection;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -17,7 +19,7 @@ use crate::cursor::CursorTrail;
 use crate::dictionary::Fetched;
 use crate::echo::Echo;
 use crate::error::{ClientError, SendError};
-use crate::event::Event;
+use crate::event::{Event, OfflineReason};
 use crate::event_queue::{EventQueue, Handled};
 use crate::id::{ConversationId, UserId};
 use crate::incoming::{Attach, Incoming};
@@ -56,6 +58,10 @@ pub(crate) struct Shared {
     pub(crate) watch: Notify,
     /// Something waits for an answer where nothing did.
     pub(crate) busy: Notify,
+    /// The device's network is another one.
+    pub(crate) moved: Notify,
+    /// Probes that were sent.
+    pub(crate) probes_sent: AtomicU64,
     /// Dial now.
     pub(crate) dial_now: Notify,
     pub(crate) outbox_empty: Notify,
@@ -375,12 +381,15 @@ impl Shared {
         state.typing.connected(features);
         state.along.connected(features);
         state.echo = Echo::of(&connection, features);
+        state.probes = features.iter().any(|feature| feature == FEATURE_PROBE);
         state.connection = Some(connection);
         state.streams_max = usize::try_from(streams_max).unwrap_or(usize::MAX).max(1);
         state.counters.sign_ins += 1;
         let offset = i128::from(server_time_ms) - i128::from(unix_ms());
         state.clock_offset_ms = i64::try_from(offset).unwrap_or(0);
-        self.events.push_all([event(state.clock_offset_ms)]);
+        let event = event(state.clock_offset_ms);
+        state.online = Some(event.clone());
+        self.events.push_all([event]);
         let all: Vec<_> = state.conversations.keys().copied().collect();
         for id in all {
             self.ensure_stream(&mut state, id, now);
@@ -399,6 +408,21 @@ impl Shared {
         self.events.push_all([event]);
         drop(state);
         self.phase.send_replace(phase);
+        self.settle();
+    }
+
+    /// Nothing has come for long; or something came again.
+    pub(crate) fn fell_silent(self: &Arc<Self>, is_silent: bool) {
+        let mut state = self.state.lock();
+        state.silent = is_silent;
+        let event = if is_silent {
+            let why = OfflineReason::Lost("the server is silent".to_owned());
+            Some(Event::Offline { why, retry_in: Some(Duration::ZERO) })
+        } else {
+            state.online.clone()
+        };
+        self.events.push_all(event);
+        drop(state);
         self.settle();
     }
 

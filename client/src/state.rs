@@ -11,6 +11,7 @@ use petrel_transport::Connection;
 use crate::conversation::{Conversation, Waiter};
 use crate::cursor::CursorTrail;
 use crate::echo::Echo;
+use crate::event::Event;
 use crate::id::{ConversationId, MessageClock, MessageId};
 use crate::outbox::Queued;
 use crate::outbox_file::{Contents, Stored};
@@ -34,6 +35,14 @@ pub(crate) struct State {
     pub(crate) connection: Option<Connection>,
     /// The echo on it, if the server speaks it.
     pub(crate) echo: Option<Arc<Echo>>,
+    /// Whether probes are sent on it and answered.
+    pub(crate) probes: bool,
+    /// It is there, but nothing comes; the application was told.
+    pub(crate) silent: bool,
+    /// Another one is being tried beside it.
+    pub(crate) is_dialed_beside: bool,
+    /// What the application was told when it was signed in.
+    pub(crate) online: Option<Event>,
     /// Conversation streams that the server lets us open.
     pub(crate) streams_max: usize,
     /// Those of ours that are open.
@@ -65,6 +74,10 @@ impl State {
         let mut state = Self {
             connection: None,
             echo: None,
+            probes: false,
+            silent: false,
+            is_dialed_beside: false,
+            online: None,
             streams_max: STREAMS_DEFAULT,
             streams_open: 0,
             conversations: HashMap::new(),
@@ -167,7 +180,10 @@ impl State {
                 Some(conversation) if taken => {
                     conversation.receipts.prove(*delivered, *read, now);
                 }
-                Some(conversation) => conversation.receipts.unconfirmed(),
+                Some(conversation) => {
+                    conversation.receipts.unsaid(now);
+                    self.plan(now, *id);
+                }
                 None => {}
             }
         }
@@ -186,6 +202,9 @@ impl State {
         let now = Instant::now();
         self.connection = None;
         self.echo = None;
+        self.probes = false;
+        self.silent = false;
+        self.online = None;
         self.typing.connection_gone();
         for conversation in self.conversations.values_mut() {
             conversation.disconnected(now);

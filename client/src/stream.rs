@@ -182,6 +182,7 @@ async fn write(
                 echo.wrote(send.id(), written, &out);
             }
             written += out.len() as u64;
+            shared.busy.notify_one();
         } else if !current {
             send.finish().ok();
             // So that closing the connection does not overtake what was written.

@@ -1,72 +1,114 @@
-//! Noticing that a connection is dead long before QUIC's idle timeout: a gateway
-//! that was killed says nothing, and neither does a path that is gone.
+//! Looks after a connection: probes it while the server is silent, and notices long before QUIC's idle
+//! timeout that it may be dead. A gateway that was killed says nothing, and neither does a
+//! path that is gone.
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use petrel_proto::probe::{self, Counts, Look, Prober};
 use petrel_transport::Connection;
+use tokio::sync::watch;
 
 use crate::shared::Shared;
 
-/// How often a connection is looked at while something has no answer.
-const BUSY_TICK: Duration = Duration::from_millis(500);
-/// The longest time between two looks otherwise.
+/// A shorter silence is left to QUIC.
+const PATIENCE: Duration = Duration::from_millis(250);
+/// The longest time between two looks while nothing is sent.
 const IDLE_TICK: Duration = Duration::from_secs(10);
+/// Between two looks while the connection is in doubt and not probed.
+const DOUBT_TICK: Duration = Duration::from_millis(500);
+/// After a change of networks the connection is in doubt when for two round trips and this nothing came.
+const MOVE_PATIENCE: Duration = Duration::from_millis(300);
 
-/// When packets came last, and since when something waits for an answer. Pure.
+/// What is thought of a connection.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Doubt {
+    /// It is answered, or nothing was asked.
+    Sure,
+    /// Another one should be tried beside it.
+    Doubtful,
+    /// And it was silent for so long that the application is told.
+    Silent,
+}
+
+/// The rules for one connection. Pure.
 #[derive(Debug)]
-struct Silence {
-    received: u64,
-    received_at: Instant,
-    waiting_since: Option<Instant>,
+struct Watch {
+    prober: Prober,
+    silence_max: Duration,
+    /// After a change of networks: by when something should come, and what had come before.
+    moved: Option<(Instant, u64)>,
 }
 
-impl Silence {
-    fn new(now: Instant) -> Self {
-        Self { received: 0, received_at: now, waiting_since: None }
+impl Watch {
+    fn new(silence_max: Duration) -> Self {
+        Self { prober: Prober::new(PATIENCE), silence_max, moved: None }
     }
 
-    /// For how long an answer is overdue without any packet.
-    fn overdue(&mut self, received: u64, waiting: bool, now: Instant) -> Duration {
-        if received != self.received {
-            self.received = received;
-            self.received_at = now;
-        }
-        if !waiting {
-            self.waiting_since = None;
-            return Duration::ZERO;
-        }
-        let since = *self.waiting_since.get_or_insert(now);
-        now.saturating_duration_since(since.max(self.received_at))
+    /// The device's network is another one.
+    fn moved(&mut self, now: Instant, heard: u64, rtt: Duration) {
+        self.prober.start_over(now);
+        self.moved = Some((now + 2 * rtt + MOVE_PATIENCE, heard));
     }
 
-    fn quiet(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.received_at)
+    fn look(
+        &mut self,
+        now: Instant,
+        counts: Counts,
+        rtt: Duration,
+        waiting: bool,
+    ) -> (Look, Doubt) {
+        let mut look = self.prober.look(now, counts, rtt, waiting);
+        self.moved = self.moved.filter(|(_, before)| counts.heard == *before);
+        let doubt = if self.prober.silent(now) >= self.silence_max {
+            Doubt::Silent
+        } else if self.moved.is_some_and(|(until, _)| now >= until) {
+            Doubt::Doubtful
+        } else {
+            Doubt::Sure
+        };
+        if doubt > Doubt::Sure {
+            look.again = look.again.or(Some(now + DOUBT_TICK));
+        }
+        (look, doubt)
     }
 }
 
-/// Returns when the connection is dead.
-pub(crate) async fn until_dead(shared: &Arc<Shared>, connection: &Connection) {
-    let mut silence = Silence::new(Instant::now());
-    // A keep-alive is answered; twice its interval without a packet is no accident.
-    let keep_alive = shared.options.dialer.keep_alive();
-    let quiet_max = keep_alive.map(|every| every * 2);
-    let idle_tick = keep_alive.map_or(IDLE_TICK, |every| every.min(IDLE_TICK));
+/// Looks after a connection until it is dropped, and says what is to be thought of it.
+pub(crate) async fn run(
+    shared: &Arc<Shared>,
+    connection: &Connection,
+    said: &watch::Sender<Doubt>,
+) -> Infallible {
+    let mut watch = Watch::new(shared.options.silence_max);
+    let idle_tick = shared.options.dialer.keep_alive().map_or(IDLE_TICK, |k| k.min(IDLE_TICK));
+    let probes = shared.state.lock().probes;
+    let mut due = None;
     loop {
-        let waiting = shared.is_waiting();
-        let received = connection.stats().received;
-        let now = Instant::now();
-        let overdue = silence.overdue(received, waiting, now);
-        if overdue >= shared.options.silence_max
-            || quiet_max.is_some_and(|max| silence.quiet(now) >= max)
-        {
-            return;
+        let until = due.unwrap_or_else(|| Instant::now() + idle_tick);
+        let is_moved = tokio::select! {
+            () = tokio::time::sleep_until(until.into()) => false,
+            () = shared.busy.notified(), if due.is_none() => {
+                due = Some(watch.prober.stir(Instant::now()));
+                continue;
+            }
+            () = shared.moved.notified() => true,
+        };
+        let (now, stats) = (Instant::now(), connection.stats());
+        if is_moved {
+            watch.moved(now, stats.received, stats.rtt);
         }
-        let tick = if waiting { BUSY_TICK } else { idle_tick };
-        tokio::select! {
-            () = tokio::time::sleep(tick) => {}
-            () = shared.busy.notified(), if !waiting => {}
+        let counts = Counts { heard: stats.received, asked: stats.asked };
+        let (look, doubt) = watch.look(now, counts, stats.rtt, shared.is_waiting());
+        if look.probe && probes {
+            shared.probes_sent.fetch_add(1, Ordering::Relaxed);
+            // A connection that is over needs none.
+            connection.send_datagram(probe::datagram(false)).ok();
         }
+        said.send_if_modified(|before| std::mem::replace(before, doubt) != doubt);
+        due = look.again;
     }
 }
 
@@ -74,19 +116,46 @@ pub(crate) async fn until_dead(shared: &Arc<Shared>, connection: &Connection) {
 mod tests {
     use super::*;
 
+    const RTT: Duration = Duration::from_millis(50);
+
+    fn at(start: Instant, ms: u64) -> Instant {
+        start + Duration::from_millis(ms)
+    }
+
     #[test]
-    fn only_silence_while_something_waits_counts() {
+    fn silence_is_doubted_after_its_limit_until_something_comes() {
         let start = Instant::now();
-        let at = |seconds| start + Duration::from_secs(seconds);
-        let seconds = Duration::from_secs;
-        let mut silence = Silence::new(start);
-        assert_eq!(silence.overdue(1, false, at(50)), seconds(0));
-        assert_eq!(silence.overdue(1, true, at(60)), seconds(0));
-        assert_eq!(silence.overdue(1, true, at(62)), seconds(2));
-        assert_eq!(silence.overdue(2, true, at(63)), seconds(0));
-        assert_eq!(silence.overdue(2, true, at(66)), seconds(3));
-        assert_eq!(silence.overdue(2, false, at(67)), seconds(0));
-        assert_eq!(silence.overdue(2, true, at(70)), seconds(0));
-        assert_eq!(silence.quiet(at(70)), seconds(7));
+        let mut watch = Watch::new(Duration::from_secs(3));
+        watch.prober.stir(start);
+        let mut heard = Counts { heard: 0, asked: 1 };
+        let mut doubts = Vec::new();
+        let mut look = |counts, ms| watch.look(at(start, ms), counts, RTT, true);
+        for ms in (250..30_000).step_by(50) {
+            let (looked, doubt) = look(heard, ms);
+            if doubts.last().is_none_or(|(_, before)| *before != doubt) {
+                doubts.push((ms, doubt));
+            }
+            assert!(looked.again.is_some(), "somebody waits");
+        }
+        assert_eq!(doubts, [(250, Doubt::Sure), (3_250, Doubt::Silent)]);
+        heard.heard += 1;
+        assert_eq!(look(heard, 30_000).1, Doubt::Sure);
+    }
+
+    #[test]
+    fn after_a_change_of_networks_silence_is_doubted_soon() {
+        let start = Instant::now();
+        let mut watch = Watch::new(Duration::from_secs(3));
+        let mut counts = Counts { heard: 9, asked: 5 };
+        watch.look(start, counts, RTT, false);
+        watch.moved(start, 9, RTT);
+        let (look, doubt) = watch.look(start, counts, RTT, false);
+        assert_eq!((look.probe, doubt), (true, Doubt::Sure));
+        counts.asked += 1;
+        assert_eq!(watch.look(at(start, 200), counts, RTT, false).1, Doubt::Sure);
+        assert_eq!(watch.look(at(start, 400), counts, RTT, false).1, Doubt::Doubtful);
+        counts.heard += 1;
+        assert_eq!(watch.look(at(start, 500), counts, RTT, false).1, Doubt::Sure);
+        assert_eq!(watch.look(at(start, 600), counts, RTT, false).1, Doubt::Sure);
     }
 }
