@@ -127,6 +127,7 @@ fn run(options: &Options, progress: &Progress) -> anyhow::Result<Option<Report>>
             Scenario::Idle => Box::pin(scenario::idle::run(options, progress)).await,
             Scenario::Group => Box::pin(scenario::group::run(options, progress)).await,
             Scenario::Resume => Box::pin(scenario::resume::run(options, progress)).await,
+            Scenario::Blackout => Box::pin(scenario::blackout::run(options, progress)).await,
             Scenario::Login => Box::pin(scenario::login::run(options, progress)).await,
             Scenario::Relay => Box::pin(scenario::relay::run(options, progress)).await,
             Scenario::RelayServer | Scenario::CompareRelay => {

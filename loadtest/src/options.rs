@@ -26,6 +26,8 @@ pub enum Scenario {
     Group,
     /// Many sessions lose their connections at once and come back, beside chat.
     Resume,
+    /// A network that is dark for a while, or a gateway that is killed and started again, in mid-chat.
+    Blackout,
     /// One person's visits: sign-in, the list, what was missed.
     Login,
     /// The harness's own bare QUIC relay, as a yardstick.
@@ -37,12 +39,13 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    const ALL: [(&'static str, Self); 9] = [
+    const ALL: [(&'static str, Self); 10] = [
         ("one-to-one", Self::OneToOne),
         ("connect", Self::Connect),
         ("idle", Self::Idle),
         ("group", Self::Group),
         ("resume", Self::Resume),
+        ("blackout", Self::Blackout),
         ("login", Self::Login),
         ("relay", Self::Relay),
         ("compare-relay", Self::CompareRelay),
@@ -61,8 +64,8 @@ impl Scenario {
         if ["battery", "sweep"].contains(&name) {
             return Err(format!("scenario {name}: not in this version"));
         }
-        Err("unknown scenario; there are one-to-one, group, connect, idle, resume, login, relay and \
-             compare-relay"
+        Err("unknown scenario; there are one-to-one, group, connect, idle, resume, blackout, login, relay \
+             and compare-relay"
             .to_owned())
     }
 }
@@ -71,7 +74,7 @@ impl Scenario {
 #[derive(Clone, Debug, Parser, Serialize)]
 #[command(name = "petrel-loadtest", version, about, max_term_width = 100)]
 pub struct Options {
-    /// one-to-one, group, connect, idle, resume, login, relay, or compare-relay (one-to-one and relay
+    /// one-to-one, group, connect, idle, resume, blackout, login, relay, or compare-relay (one-to-one and relay
     /// interleaved three times).
     #[arg(value_parser = Scenario::parse)]
     pub scenario: Scenario,
@@ -183,7 +186,16 @@ pub struct Options {
     /// CPUs of the harness, as in taskset -c.
     #[arg(long, value_name = "LIST")]
     pub client_cpus: Option<String>,
-    /// compare-relay: how many runs of each.
+    /// blackout: how long the network is dark, or the gateway away, in seconds.
+    #[arg(long, default_value_t = 2.0, value_name = "S")]
+    pub dark: f64,
+    /// blackout: the clients are told when the network is back, as a device tells an application.
+    #[arg(long)]
+    pub told: bool,
+    /// blackout: the gateway is killed and started again on its port, instead of a dark network.
+    #[arg(long, conflicts_with_all = ["told", "server"])]
+    pub restart: bool,
+    /// compare-relay: how many runs of each; blackout: how often it gets dark.
     #[arg(long, default_value_t = 3, value_name = "N")]
     pub rounds: usize,
 
@@ -264,6 +276,10 @@ impl Options {
         range("--concurrency", self.concurrency() as f64, 1.0, 10_000.0)?;
         range("--client-threads", self.client_threads as f64, 1.0, 64.0)?;
         range("--rounds", self.rounds as f64, 1.0, 99.0)?;
+        range("--dark", self.dark, 0.0, 600.0)?;
+        if self.scenario == Scenario::Blackout && self.link.is_none() && !self.restart {
+            return Err("--link: blackout needs one that can be dark, as 'clean'".to_owned());
+        }
         let lowest_rate = if self.scenario == Scenario::Idle { 0.0 } else { 0.01 };
         range("--rate", self.rate(), lowest_rate, 2_000_000.0)?;
         range("--body-min", self.body_min as f64, 1.0, BODY_BYTES_MAX as f64)?;
@@ -340,7 +356,10 @@ impl Options {
 
     /// Whether pairs chat on a ring of `--users` with `--conversations`.
     fn chats(&self) -> bool {
-        matches!(self.scenario, Scenario::OneToOne | Scenario::Relay | Scenario::CompareRelay)
+        matches!(
+            self.scenario,
+            Scenario::OneToOne | Scenario::Blackout | Scenario::Relay | Scenario::CompareRelay
+        )
     }
 
     /// Whether messages are sent at `--rate`.
@@ -395,6 +414,8 @@ mod tests {
         assert!(parse("one-to-one --find-max --p99-limit-ms 200").is_ok());
         assert!(parse("one-to-one --bodies texts.txt").is_ok());
         assert!(parse("one-to-one --link loss-5,delay=100ms").is_ok());
+        assert!(parse("blackout --link clean --dark 10 --told").is_ok());
+        assert!(parse("blackout --restart").is_ok());
         for scenario in ["connect", "idle", "relay", "compare-relay", "group", "resume", "login"] {
             assert!(parse(scenario).is_ok(), "{scenario}");
         }
@@ -412,6 +433,9 @@ mod tests {
             ("login --conversations 10 --changed 11", "--changed"),
             ("resume --missed 0", "--missed"),
             ("resume --find-max", "--find-max"),
+            ("blackout", "--link"),
+            ("blackout --link clean --dark 1000", "--dark"),
+            ("blackout --restart --told", "--told"),
             ("one-to-one --link moon", "--link"),
             ("one-to-one --users 1", "--users"),
             ("one-to-one --users many", "--users"),

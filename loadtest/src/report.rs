@@ -67,6 +67,8 @@ pub struct ClientCost {
     pub packets_lost: u64,
     /// Packets sent to the server.
     pub packets_sent: u64,
+    /// Probes sent to the server while it was silent.
+    pub probes_sent: u64,
     /// Datagrams with copies that were sent to the server.
     pub echoes_sent: u64,
     /// Copies that came before their original.
@@ -175,6 +177,9 @@ pub struct Report {
     /// `resume`: how the storm went.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storm: Option<Storm>,
+    /// `blackout`: how the chat went on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blackout: Option<Blackout>,
     /// `login`: what a visit takes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub visit: Option<Visit>,
@@ -210,6 +215,21 @@ pub struct Storm {
     pub calm_delivery_ms: Quantiles,
     /// CPU of the server per session, in microseconds.
     pub server_us_per_session: Option<f64>,
+}
+
+/// A network that was dark, or a gateway that was away, and came back.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Blackout {
+    /// How often.
+    pub rounds: usize,
+    /// How long each time, in seconds.
+    pub dark_s: f64,
+    /// From the moment when it was back to the first delivery to each user, all rounds.
+    pub back_ms: Quantiles,
+    /// The same to the first delivery to anybody, of each round.
+    pub first_ms: Vec<f64>,
+    /// Users who had no delivery while it was waited for.
+    pub unheard: u64,
 }
 
 /// What a visit of one person takes.

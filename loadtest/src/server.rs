@@ -73,6 +73,36 @@ impl Server {
         self.link.as_ref().map(Link::counts)
     }
 
+    /// The emulated link, if there is one.
+    pub fn link(&self) -> Option<&Link> {
+        self.link.as_ref()
+    }
+
+    /// Kills a gateway that was started here without a word.
+    ///
+    /// # Errors
+    /// If it was not started here.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.process.as_mut().context("the gateway was not started here")?.kill();
+        Ok(())
+    }
+
+    /// Starts it again on the same port. It listens when this returns.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_again(&mut self, options: &Options) -> anyhow::Result<()> {
+        let seeding = self.seeding.as_ref().context("the gateway was not started here")?;
+        let mut command = seeding.serve(options);
+        command.args(["--set", &format!("gateway.listen=\"{}\"", self.target.address)]);
+        let log = seeding.directory.path().join("gateway-again.log");
+        let (process, ready) = Process::start(command, &log)?;
+        self.pid = Some(process.child.id());
+        self.admin = ready.admin;
+        self.process = Some(process);
+        Ok(())
+    }
+
     fn met(options: &Options, server: &str) -> anyhow::Result<Self> {
         let trust = match (&options.ca, &options.fingerprint) {
             (Some(path), _) => Trust::CaFile(path.clone()),
@@ -110,11 +140,7 @@ impl Server {
         let settings = settings(options, directory.path());
         let seeding = Seeding { program, settings, directory };
         let identities = seeding.seed(users)?;
-        let mut command = pinned(&seeding.program, options.server_cpus.as_deref());
-        command.arg("serve");
-        for setting in &seeding.settings {
-            command.args(["--set", setting]);
-        }
+        let command = seeding.serve(options);
         let log = seeding.directory.path().join("gateway.log");
         let (process, ready) = Process::start(command, &log)?;
         let server = Self {
@@ -202,6 +228,15 @@ fn settings(options: &Options, directory: &Path) -> Vec<String> {
 }
 
 impl Seeding {
+    fn serve(&self, options: &Options) -> Command {
+        let mut command = pinned(&self.program, options.server_cpus.as_deref());
+        command.arg("serve");
+        for setting in &self.settings {
+            command.args(["--set", setting]);
+        }
+        command
+    }
+
     /// Makes accounts in bulk, straight into the store.
     fn seed(&self, users: usize) -> anyhow::Result<Vec<Identity>> {
         let file = self.directory.path().join("users.jsonl");

@@ -1,7 +1,7 @@
 //! Users of the client SDK: one client each, its events written into the ledger.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -15,7 +15,7 @@ use crate::body::{self, Body};
 use crate::dial::{self, Connector, Target};
 use crate::layout::{Lane, Layout};
 use crate::ledger::{Clock, HistoryEntry, Id, Ledger, Seen};
-use crate::options::Options;
+use crate::options::{Options, Scenario};
 use crate::progress::Progress;
 use crate::report::Report;
 use crate::traffic::Outbound;
@@ -40,12 +40,39 @@ struct Shared {
     conversations: FxHashMap<ConversationId, (usize, UserId)>,
     attached: AtomicUsize,
     closing: std::sync::atomic::AtomicBool,
+    /// Connections are meant to break.
+    may_break: bool,
+    back: Back,
+}
+
+/// When each user had the first delivery after a moment.
+#[derive(Debug)]
+struct Back {
+    /// The moment, in nanoseconds; the highest number: there is none.
+    since_ns: AtomicU64,
+    first_ns: Vec<AtomicU64>,
+}
+
+impl Back {
+    fn of(users: usize) -> Self {
+        let never = || AtomicU64::new(u64::MAX);
+        Self { since_ns: never(), first_ns: (0..users).map(|_| never()).collect() }
+    }
+
+    fn delivered(&self, user: usize, now_ns: u64) {
+        if now_ns >= self.since_ns.load(Ordering::Relaxed)
+            && let Some(first_ns) = self.first_ns.get(user)
+        {
+            first_ns.fetch_min(now_ns, Ordering::Relaxed);
+        }
+    }
 }
 
 #[derive(Debug)]
 struct Ears {
     shared: Arc<Shared>,
     user: UserId,
+    number: usize,
 }
 
 impl Ears {
@@ -64,6 +91,7 @@ impl Observer for Ears {
             Event::Entry(entry) if entry.sender == self.user => {}
             Event::Entry(entry) => {
                 let now = shared.clock.now();
+                shared.back.delivered(self.number, now);
                 if let Some(lane) = self.lane(&entry.conversation) {
                     let seen = Seen {
                         id: entry.id.0,
@@ -94,7 +122,9 @@ impl Observer for Ears {
                 shared.attached.fetch_add(1, Ordering::Relaxed);
             }
             Event::AttachRefused { code, .. } => ledger.error(&format!("attach_{code}")),
-            Event::Offline { .. } if !shared.closing.load(Ordering::Relaxed) => {
+            Event::Offline { .. }
+                if !shared.may_break && !shared.closing.load(Ordering::Relaxed) =>
+            {
                 ledger.error("offline");
             }
             Event::Reset { .. } => ledger.error("reset"),
@@ -156,6 +186,8 @@ impl Chat {
             conversations,
             attached: AtomicUsize::new(0),
             closing: false.into(),
+            may_break: asked.scenario == Scenario::Blackout,
+            back: Back::of(users.len()),
         });
         let dialers = dialers(target, users.len())?;
         progress.steps("signing in", users.len());
@@ -165,7 +197,7 @@ impl Chat {
             options.agent = "petrel-loadtest".to_owned();
             options.echo = !asked.no_echo;
             options.delivered_receipts = !asked.no_receipts;
-            let ears = Arc::new(Ears { shared: Arc::clone(&shared), user: identity.user });
+            let ears = Arc::new(Ears { shared: Arc::clone(&shared), user: identity.user, number });
             let progress = progress.clone();
             async move {
                 let client = Client::start_with_observer(options, ears).await?;
@@ -212,6 +244,29 @@ impl Chat {
         }
     }
 
+    /// Tells every client that its network has changed.
+    pub(super) fn network_changed(&self) {
+        for client in &self.clients {
+            client.network_changed();
+        }
+    }
+
+    /// From this moment on each user's first delivery is noted; `None`: no more.
+    pub(super) fn note_firsts(&self, since_ns: Option<u64>) {
+        let back = &self.shared.back;
+        back.since_ns.store(u64::MAX, Ordering::Relaxed);
+        for first_ns in &back.first_ns {
+            first_ns.store(u64::MAX, Ordering::Relaxed);
+        }
+        back.since_ns.store(since_ns.unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// When each user had his first delivery since then, if he had.
+    pub(super) fn firsts_ns(&self) -> Vec<Option<u64>> {
+        let read = |at: &AtomicU64| Some(at.load(Ordering::Relaxed)).filter(|ns| *ns != u64::MAX);
+        self.shared.back.first_ns.iter().map(read).collect()
+    }
+
     /// Adds what the clients mended on their own, so that it does not stay hidden.
     pub(super) fn add_stats(&self, report: &mut Report) {
         for client in &self.clients {
@@ -222,6 +277,7 @@ impl Chat {
             report.client.gaps_filled += stats.fills;
             report.client.packets_lost += stats.lost_packets;
             report.client.packets_sent += stats.sent_packets;
+            report.client.probes_sent += stats.probes_sent;
             report.client.echoes_sent += stats.echoes_sent;
             report.client.echoes_won += stats.echoes_won;
         }
