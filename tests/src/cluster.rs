@@ -8,6 +8,7 @@
 mod admin;
 mod gateway;
 mod person;
+mod seen;
 mod stage;
 mod stall;
 
@@ -18,7 +19,8 @@ use anyhow::{Result, bail};
 
 pub use admin::{Answer, Scrape};
 pub use gateway::{Gateway, GatewayOptions, Signal, Storage, binary};
-pub use person::{Person, Seen};
+pub use person::Person;
+pub use seen::Seen;
 pub use stage::{Stage, Store};
 pub use stall::Stall;
 

@@ -50,6 +50,9 @@ struct Shared {
     links: AtomicU64,
     rebinds: AtomicU64,
     switches: AtomicU64,
+    server: SocketAddr,
+    /// Packets leave from this socket instead of their own; what comes back to it is lost.
+    detour: Mutex<Option<UdpSocket>>,
     /// Nothing gets through until then, beside the profile's own blackouts.
     dark_until_ns: AtomicU64,
     /// Address changes that were asked for and are not done yet.
@@ -107,6 +110,8 @@ impl Link {
             links: AtomicU64::new(0),
             rebinds: AtomicU64::new(0),
             switches: AtomicU64::new(0),
+            server,
+            detour: Mutex::default(),
             dark_until_ns: AtomicU64::new(0),
             asked_rebind: AtomicBool::new(false),
             asked_switch: AtomicBool::new(false),
@@ -155,6 +160,21 @@ impl Link {
         self.shared.dark_until_ns.store(until_ns, Ordering::Relaxed);
     }
 
+    /// From now on the server sees all clients at another port, where nothing reaches them: a phone that
+    /// tries a network which is none. They are seen at their own again when it ends.
+    ///
+    /// # Errors
+    /// If no socket is to be had.
+    pub fn detour(&self, on: bool) -> std::io::Result<()> {
+        let any = if self.shared.server.is_ipv4() {
+            IpAddr::from(Ipv4Addr::UNSPECIFIED)
+        } else {
+            Ipv6Addr::UNSPECIFIED.into()
+        };
+        *self.shared.detour.lock() = on.then(|| socket((any, 0).into())).transpose()?;
+        Ok(())
+    }
+
     /// The server sees every client at a new port from its next packet on. What comes to the old
     /// one is lost.
     ///
@@ -192,8 +212,11 @@ impl Shared {
     fn send(&self) {
         while let Some(parcel) = self.schedule.next() {
             let (counters, sent) = if parcel.is_up {
-                let upstream = Arc::clone(&parcel.flow.upstream.lock());
-                (&self.up, upstream.send(&parcel.bytes))
+                let sent = match &*self.detour.lock() {
+                    Some(detour) => detour.send_to(&parcel.bytes, self.server),
+                    None => parcel.flow.upstream.lock().send(&parcel.bytes),
+                };
+                (&self.up, sent)
             } else {
                 (&self.down, self.front.send_to(&parcel.bytes, parcel.flow.client))
             };

@@ -8,5 +8,6 @@
 )]
 
 mod address;
+mod blackout;
 mod echo;
 mod over;
