@@ -371,6 +371,7 @@ fn transport_config(settings: &Transport) -> Result<TransportConfig, ClientError
         .keep_alive_interval(settings.keep_alive)
         .max_idle_timeout(Some(idle))
         .initial_rtt(settings.initial_rtt)
+        .congestion_controller_factory(petrel_transport::congestion_control())
         .mtu_discovery_config(None)
         .enable_segmentation_offload(false)
         .datagram_receive_buffer_size(Some(DATAGRAM_BYTES_MAX))

@@ -145,6 +145,7 @@ fn transport(config: &Config) -> Result<TransportConfig> {
         .max_idle_timeout(Some(idle.try_into().context("gateway.idle_timeout")?))
         .keep_alive_interval(None)
         .initial_rtt(INITIAL_RTT)
+        .congestion_controller_factory(petrel_transport::congestion_control())
         .crypto_buffer_size(CRYPTO_BUFFER)
         .allow_spin(false)
         .datagram_receive_buffer_size(Some(datagram::RECEIVE_BYTES))

@@ -8,10 +8,12 @@
 
 #![warn(missing_docs)]
 
+mod congestion;
 mod connection;
 mod error;
 mod stream;
 
+pub use congestion::congestion_control;
 pub use connection::{Connection, Kind, Stats};
 pub use error::{ClosedStream, ConnectionError, ReadError, SendDatagramError, WriteError};
 pub use stream::{Chunk, RecvStream, SendStream, Written};
