@@ -382,8 +382,8 @@ impl Client {
                 tracing::warn!(%error, "no new socket after a change of networks");
             }
         }
-        let is_dialing =
-            !matches!(*shared.phase.borrow(), Phase::Online) || shared.state.lock().is_dialed_beside;
+        let is_dialing = !matches!(*shared.phase.borrow(), Phase::Online)
+            || shared.state.lock().is_dialed_beside;
         if is_dialing {
             shared.dial_now.notify_one();
         }

@@ -60,7 +60,10 @@ pub(super) fn begin_at_zero() {
 }
 
 pub(super) fn describe() {
-    describe_counter!(PROBES_SENT, "Probes sent to clients that did not acknowledge and were silent.");
+    describe_counter!(
+        PROBES_SENT,
+        "Probes sent to clients that did not acknowledge and were silent."
+    );
     describe_counter!(PROBES_RECEIVED, "Probes of clients, by what became of them.");
     describe_counter!(
         CHANGES,

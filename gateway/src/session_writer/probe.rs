@@ -34,11 +34,7 @@ struct Watched {
 
 impl Probes {
     pub(super) fn of(connection: &Connection) -> Self {
-        Self {
-            connection: connection.clone(),
-            address: connection.remote_address(),
-            watched: None,
-        }
+        Self { connection: connection.clone(), address: connection.remote_address(), watched: None }
     }
 
     /// Something was written.

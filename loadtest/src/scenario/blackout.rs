@@ -56,10 +56,7 @@ pub async fn run(options: &Options, progress: &Progress) -> anyhow::Result<Repor
         let length = CALM_S + options.dark + AFTER_S;
         let watch = Round { options, clock, chat: &chat };
         let passing = async {
-            tokio::try_join!(
-                watch.pass(server, away),
-                traffic.phase(options.rate(), length, true),
-            )
+            tokio::try_join!(watch.pass(server, away), traffic.phase(options.rate(), length, true),)
         };
         let ((served, since_ns), phase) = progress
             .during(format!("blackout {round}"), Duration::from_secs_f64(length), passing)
