@@ -22,6 +22,12 @@ const DOUBT_TICK: Duration = Duration::from_millis(500);
 /// After a change of networks the connection is in doubt when for two round trips and this nothing came.
 const MOVE_PATIENCE: Duration = Duration::from_millis(300);
 
+/// Between two looks right after a change of networks: the old connection, if it works, is to be heard
+/// before another one is signed in.
+const MOVE_TICK: Duration = Duration::from_millis(20);
+/// For so long.
+const MOVE_LOOKS: Duration = Duration::from_secs(1);
+
 /// What is thought of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Doubt {
@@ -33,13 +39,23 @@ pub(crate) enum Doubt {
     Silent,
 }
 
+/// A change of networks.
+#[derive(Clone, Copy, Debug)]
+struct Moved {
+    at: Instant,
+    /// By when something should come.
+    until: Instant,
+    /// What had come before.
+    heard: u64,
+}
+
 /// The rules for one connection. Pure.
 #[derive(Debug)]
 struct Watch {
     prober: Prober,
     silence_max: Duration,
-    /// After a change of networks: by when something should come, and what had come before.
-    moved: Option<(Instant, u64)>,
+    /// After a change of networks, until something comes.
+    moved: Option<Moved>,
 }
 
 impl Watch {
@@ -50,7 +66,7 @@ impl Watch {
     /// The device's network is another one.
     fn moved(&mut self, now: Instant, heard: u64, rtt: Duration) {
         self.prober.start_over(now);
-        self.moved = Some((now + 2 * rtt + MOVE_PATIENCE, heard));
+        self.moved = Some(Moved { at: now, until: now + 2 * rtt + MOVE_PATIENCE, heard });
     }
 
     fn look(
@@ -61,16 +77,19 @@ impl Watch {
         waiting: bool,
     ) -> (Look, Doubt) {
         let mut look = self.prober.look(now, counts, rtt, waiting);
-        self.moved = self.moved.filter(|(_, before)| counts.heard == *before);
+        self.moved = self.moved.filter(|moved| counts.heard == moved.heard);
         let doubt = if self.prober.silent(now) >= self.silence_max {
             Doubt::Silent
-        } else if self.moved.is_some_and(|(until, _)| now >= until) {
+        } else if self.moved.is_some_and(|moved| now >= moved.until) {
             Doubt::Doubtful
         } else {
             Doubt::Sure
         };
         if doubt > Doubt::Sure {
             look.again = look.again.or(Some(now + DOUBT_TICK));
+        }
+        if self.moved.is_some_and(|moved| now < moved.at + MOVE_LOOKS) {
+            look.again = Some(look.again.map_or(now + MOVE_TICK, |at| at.min(now + MOVE_TICK)));
         }
         (look, doubt)
     }
@@ -151,6 +170,7 @@ mod tests {
         watch.moved(start, 9, RTT);
         let (look, doubt) = watch.look(start, counts, RTT, false);
         assert_eq!((look.probe, doubt), (true, Doubt::Sure));
+        assert_eq!(look.again, Some(start + MOVE_TICK));
         counts.asked += 1;
         assert_eq!(watch.look(at(start, 200), counts, RTT, false).1, Doubt::Sure);
         assert_eq!(watch.look(at(start, 400), counts, RTT, false).1, Doubt::Doubtful);
