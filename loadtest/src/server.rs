@@ -93,8 +93,7 @@ impl Server {
     /// When it cannot be started.
     pub fn start_again(&mut self, options: &Options) -> anyhow::Result<()> {
         let seeding = self.seeding.as_ref().context("the gateway was not started here")?;
-        let mut command = seeding.serve(options);
-        command.args(["--set", &format!("gateway.listen=\"{}\"", self.target.address)]);
+        let command = seeding.serve(options);
         let log = seeding.directory.path().join("gateway-again.log");
         let (process, ready) = Process::start(command, &log)?;
         self.pid = Some(process.child.id());
@@ -137,7 +136,13 @@ impl Server {
     fn started(options: &Options, users: usize) -> anyhow::Result<(Self, Vec<Identity>)> {
         let program = find_gateway()?;
         let directory = tempfile::Builder::new().prefix("petrel-loadtest-").tempdir()?;
-        let settings = settings(options, directory.path());
+        let mut settings = settings(options, directory.path());
+        if options.restart {
+            // Its own port from the beginning: the keys by which it knows its clients again are made for
+            // the address that it is told.
+            let free = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+            settings.push(format!("gateway.listen=\"{free}\""));
+        }
         let seeding = Seeding { program, settings, directory };
         let identities = seeding.seed(users)?;
         let command = seeding.serve(options);
