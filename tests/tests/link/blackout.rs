@@ -104,11 +104,10 @@ async fn a_client_that_is_told_too_early_gets_on_too() -> Result<()> {
     let links = pair.link.counts().links;
     pair.alice.client.network_changed();
     pair.dark_for(4).await?;
-    pair.link.black_out(Duration::ZERO);
-    pair.goes_on().await?;
     // Its new socket is a link of its own.
-    assert!(links > 0);
-    Ok(())
+    assert!(pair.link.counts().links > links);
+    pair.link.black_out(Duration::ZERO);
+    pair.goes_on().await
 }
 
 /// Longer than everything: probes have ended, and QUIC has given the connection up.
@@ -158,7 +157,7 @@ async fn hundreds_of_clients_notice_a_restart_together() -> Result<()> {
     const USERS: usize = 6;
     const DEVICES: usize = 40;
     let stage = Stage::sqlite()?;
-    let mut gateway = stage.gateway(&["message.sends_per_s=1000"]).await?;
+    let mut gateway = stage.gateway(&[]).await?;
     let link = link(&gateway, "delay=5ms")?;
     let mut people = Vec::new();
     for user in 0..USERS {
