@@ -120,6 +120,8 @@ pub struct Stats {
     pub fills: u64,
     /// Datagrams with copies that were sent on this connection, because packets were lost.
     pub echoes_sent: u64,
+    /// Copies in them that were sent because nothing was heard of what went before.
+    pub echoes_rescued: u64,
     /// Copies that came on this connection before their original.
     pub echoes_won: u64,
     /// Messages without an answer.
@@ -412,6 +414,7 @@ impl Client {
         if let Some(echo) = &state.echo {
             let echoed = echo.counters();
             (stats.echoes_sent, stats.echoes_won) = (echoed.sent, echoed.won);
+            stats.echoes_rescued = echoed.rescues;
         }
         drop(state);
         if let Some(connection) = connection {

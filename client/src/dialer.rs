@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use petrel_proto::echo::{ACK_DELAY_MAX, WitnessConfig};
 use petrel_proto::wire::{self, frame::What};
 use petrel_transport::Connection;
 use quinn::crypto::rustls::QuicClientConfig;
@@ -61,7 +62,7 @@ impl Default for Transport {
             receive_window: 1024 * 1024,
             send_window: 1024 * 1024,
             server_streams_max: 256,
-            ack_delay_max: None,
+            ack_delay_max: Some(ACK_DELAY_MAX),
         }
     }
 }
@@ -371,7 +372,9 @@ fn transport_config(settings: &Transport) -> Result<TransportConfig, ClientError
         .keep_alive_interval(settings.keep_alive)
         .max_idle_timeout(Some(idle))
         .initial_rtt(settings.initial_rtt)
-        .congestion_controller_factory(petrel_transport::congestion_control())
+        .congestion_controller_factory(Arc::new(WitnessConfig::new(
+            petrel_transport::congestion_control(),
+        )))
         .mtu_discovery_config(None)
         .enable_segmentation_offload(false)
         .datagram_receive_buffer_size(Some(DATAGRAM_BYTES_MAX))

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use petrel_proto::echo::{Copied, EchoQueue, Inboxes, Loss, Spliced};
+use petrel_proto::echo::{self, Copied, Delivered, EchoSender, Inboxes, Path, Spliced};
 use petrel_proto::version::FEATURE_ECHO;
 use petrel_proto::wire;
 use petrel_transport::Connection;
@@ -17,16 +17,10 @@ use tokio::sync::Notify;
 pub(crate) struct Echo {
     connection: Connection,
     inboxes: Arc<Inboxes>,
-    sending: Mutex<Sending>,
-    /// Something was queued where nothing was.
+    sending: Mutex<EchoSender>,
+    /// Something was queued that is due earlier than all before it.
     queued: Notify,
     counters: Mutex<EchoCounters>,
-}
-
-#[derive(Debug, Default)]
-struct Sending {
-    loss: Loss,
-    queue: EchoQueue,
 }
 
 /// What the echo did on one connection.
@@ -34,6 +28,8 @@ struct Sending {
 pub(crate) struct EchoCounters {
     /// Datagrams that were sent.
     pub(crate) sent: u64,
+    /// Copies in them that went into a silence.
+    pub(crate) rescues: u64,
     /// Copies that came before their original.
     pub(crate) won: u64,
 }
@@ -52,17 +48,18 @@ impl Echo {
         })
     }
 
-    /// Notes what was just written to a stream at this offset.
-    pub(crate) fn wrote(&self, stream: u64, offset: u64, data: &Bytes) {
-        let now = Instant::now();
-        let mut sending = self.sending.lock();
-        let Sending { loss, queue } = &mut *sending;
-        if loss.is_due(now) {
-            let stats = self.connection.stats();
-            loss.sample(now, stats.sent_packets, stats.lost_packets);
-        }
-        let was_idle = queue.next_due().is_none();
-        if queue.offer(now, loss.copies(), (stream, offset), data) && was_idle {
+    /// Notes what was handed to QUIC for a stream at `written`, from this offset on.
+    pub(crate) fn wrote(&self, written: Instant, stream: u64, offset: u64, data: &Bytes) {
+        let mut sender = self.sending.lock();
+        let path = || {
+            let flights = echo::flights(self.connection.quic()?.congestion_state())?;
+            let lost = self.connection.stats().lost_packets;
+            Some(Path { flights, peer: self.connection.remote_address(), lost })
+        };
+        let before = sender.next_due();
+        sender.look(written, path, || self.inboxes.take_heard());
+        sender.wrote(written, (stream, offset), data);
+        if sender.next_due() != before {
             self.queued.notify_one();
         }
     }
@@ -70,15 +67,28 @@ impl Echo {
     /// Sends what is due, until it is dropped.
     pub(crate) async fn send(&self) -> std::convert::Infallible {
         loop {
-            let next = self.sending.lock().queue.next_due();
+            let next = self.sending.lock().next_due();
+            let sooner = self.queued.notified();
             match next {
-                Some(due) => tokio::time::sleep_until(due.into()).await,
-                None => self.queued.notified().await,
+                Some(due) => {
+                    tokio::select! {
+                        () = tokio::time::sleep_until(due.into()) => {}
+                        () = sooner => continue,
+                    }
+                }
+                None => {
+                    sooner.await;
+                    continue;
+                }
             }
             let bytes_max = self.connection.max_datagram_size().unwrap_or(0);
-            let due = self.sending.lock().queue.take_due(Instant::now(), bytes_max);
-            self.counters.lock().sent += due.len() as u64;
-            for datagram in due {
+            let due = self.sending.lock().take_due(Instant::now(), bytes_max);
+            {
+                let mut counters = self.counters.lock();
+                counters.sent += due.datagrams.len() as u64 - due.notices;
+                counters.rescues += due.rescues;
+            }
+            for datagram in due.datagrams {
                 // A connection that is over needs no copies.
                 self.connection.send_datagram(datagram).ok();
             }
@@ -87,11 +97,11 @@ impl Echo {
 
     /// Hands the copies of a datagram to their streams.
     pub(crate) fn heard(&self, echo: wire::Echo) {
-        for copy in echo.copies {
-            if !self.inboxes.deliver(copy) {
-                tracing::trace!("a copy of a stream that is not read");
+        self.inboxes.hear(echo, |delivered| {
+            if delivered != Delivered::Waits {
+                tracing::trace!("a copy of a stream that is not read, or not read on");
             }
-        }
+        });
     }
 
     /// Lets a stream of this connection take copies.

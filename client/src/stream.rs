@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use petrel_proto::code::Code;
 use petrel_proto::frame::bare;
 use petrel_proto::wire::{self, Frame, frame::What};
-use petrel_transport::{Connection, RecvStream, SendStream, WriteError};
+use petrel_transport::{Connection, RecvStream, SendStream, WriteError, priority};
 use tokio::sync::Notify;
 
 use crate::conversation::Conversation;
@@ -22,6 +22,9 @@ use crate::state::State;
 
 /// Bytes of frames that go out in one write, about.
 const BATCH_BYTES: usize = 64 * 1024;
+
+/// A larger write goes after small ones of other conversations.
+const BULK_BYTES: usize = 4 * 1024;
 
 /// Opens a stream of ours and serves it until it ends.
 pub(crate) async fn open(
@@ -165,11 +168,19 @@ async fn write(
 ) {
     let echo = shared.echo();
     let mut written = 0;
+    let mut is_bulk = false;
     loop {
         let mut out = BytesMut::new();
         let current = gather(&mut shared.state.lock(), id, generation, &mut out);
         if !out.is_empty() {
             let out = out.freeze();
+            if (out.len() > BULK_BYTES) != is_bulk {
+                is_bulk = !is_bulk;
+                let priority = if is_bulk { priority::BULK } else { priority::LIVE };
+                // An error means that the stream is over already.
+                send.set_priority(priority).ok();
+            }
+            let handed = Instant::now();
             if let Err(error) = send.write_chunk(out.clone()).await {
                 // The reading side hears of it too, and says what it means.
                 tracing::debug!(conversation = %id, %error, "writing ended");
@@ -179,7 +190,7 @@ async fn write(
                 return;
             }
             if let Some(echo) = &echo {
-                echo.wrote(send.id(), written, &out);
+                echo.wrote(handed, send.id(), written, &out);
             }
             written += out.len() as u64;
             shared.busy.notify_one();

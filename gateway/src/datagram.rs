@@ -38,10 +38,7 @@ pub(crate) async fn read(context: &Context) {
             match frame::decode(datagram) {
                 Ok((_, What::Echo(echo))) => {
                     if let Some(inboxes) = session.echo_inboxes() {
-                        for copy in echo.copies {
-                            // A stream that has ended needs none.
-                            inboxes.deliver(copy);
-                        }
+                        inboxes.hear(echo, metrics::echo_delivered);
                     }
                 }
                 Ok((_, What::Typing(said))) if session.wants_typing() => {

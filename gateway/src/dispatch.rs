@@ -6,6 +6,7 @@ pub(crate) mod group;
 mod list;
 mod member;
 mod name;
+mod page;
 mod relation;
 
 use std::net::IpAddr;
@@ -107,8 +108,14 @@ pub(crate) async fn serve(
     metrics::request(name, began.elapsed());
     match answered {
         Ok(mut frames) => {
+            let is_page = frames.iter().map(Bytes::len).sum::<usize>() > page::BYTES_MIN;
+            let written = if is_page {
+                page::write(&context.connection, &mut send, frames).await
+            } else {
+                send.write_all_chunks(&mut frames).await
+            };
             // The peer may be gone; then nobody waits for the answer.
-            if send.write_all_chunks(&mut frames).await.is_ok() {
+            if written.is_ok() {
                 send.finish().ok();
             }
         }

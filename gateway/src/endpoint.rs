@@ -7,9 +7,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use parking_lot::RwLock;
+use petrel_proto::echo::{ACK_DELAY_MAX, WitnessConfig};
 use petrel_proto::version::ALPN;
 use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{EndpointConfig, ServerConfig, TokioRuntime, TransportConfig, VarInt};
+use quinn::{
+    AckFrequencyConfig, EndpointConfig, ServerConfig, TokioRuntime, TransportConfig, VarInt,
+};
 use rustls::server::{
     ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerSessionMemoryCache,
 };
@@ -132,6 +135,13 @@ fn server_config(config: &Config, certificate: Arc<CurrentCertificate>) -> Resul
     Ok(server)
 }
 
+/// How clients are to acknowledge.
+fn ack_frequency() -> AckFrequencyConfig {
+    let mut frequency = AckFrequencyConfig::default();
+    frequency.max_ack_delay(Some(ACK_DELAY_MAX));
+    frequency
+}
+
 fn transport(config: &Config) -> Result<TransportConfig> {
     let mut transport = TransportConfig::default();
     let idle = config.gateway.idle_timeout.duration();
@@ -145,7 +155,10 @@ fn transport(config: &Config) -> Result<TransportConfig> {
         .max_idle_timeout(Some(idle.try_into().context("gateway.idle_timeout")?))
         .keep_alive_interval(None)
         .initial_rtt(INITIAL_RTT)
-        .congestion_controller_factory(petrel_transport::congestion_control())
+        .ack_frequency_config(Some(ack_frequency()))
+        .congestion_controller_factory(Arc::new(WitnessConfig::new(
+            petrel_transport::congestion_control(),
+        )))
         .crypto_buffer_size(CRYPTO_BUFFER)
         .allow_spin(false)
         .datagram_receive_buffer_size(Some(datagram::RECEIVE_BYTES))

@@ -1,6 +1,7 @@
 //! The gateway's metrics: names, help, bucket edges, one function or handle per
 //! event. Names follow Prometheus' rules; labels come from enums only.
 
+mod echo;
 pub(crate) mod path;
 
 use std::sync::LazyLock;
@@ -10,8 +11,9 @@ use metrics::{Counter, Gauge, Histogram, Unit, counter, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use petrel_core::error::Rejection;
 use petrel_proto::code::Code;
-use petrel_proto::echo::Copied;
 use petrel_transport::ConnectionError;
+
+pub(crate) use echo::{echo_delivered, echo_offered, echo_received, echo_sent};
 
 /// Upper edges of buckets for spans of time, in seconds; among them the goals.
 const SECONDS: &[f64] = &[
@@ -64,8 +66,6 @@ pub(crate) struct Metrics {
     pub presence_overflows: Counter,
     /// Typing that found no room to wait for the store in.
     pub typing_overflows: Counter,
-    /// Datagrams with copies that were sent.
-    pub echo_sent: Counter,
     /// Bytes of bodies, decoded.
     pub body_decoded_bytes: Counter,
     /// Bytes of bodies, as stored.
@@ -110,7 +110,6 @@ pub(crate) fn get() -> &'static Metrics {
         presence_told: counter!("petrel_gateway_presence_told_total"),
         presence_overflows: counter!("petrel_gateway_presence_overflows_total"),
         typing_overflows: counter!("petrel_gateway_typing_overflows_total"),
-        echo_sent: counter!("petrel_gateway_echo_datagrams_sent_total"),
         body_decoded_bytes: counter!("petrel_gateway_body_decoded_bytes_total"),
         body_encoded_bytes: counter!("petrel_gateway_body_encoded_bytes_total"),
         handshake: histogram!("petrel_gateway_handshake_seconds"),
@@ -157,16 +156,6 @@ impl Typing {
 /// A client's Typing came to this.
 pub(crate) fn typing(result: Typing) {
     counter!("petrel_gateway_typing_total", "result" => result.label()).increment(1);
-}
-
-/// A copy came, and this became of it.
-pub(crate) fn echo_received(copied: &Copied) {
-    let result = match copied {
-        Copied::News(_) => "news",
-        Copied::Late => "late",
-        Copied::Early => "early",
-    };
-    counter!("petrel_gateway_echo_copies_received_total", "result" => result).increment(1);
 }
 
 /// A refusal was sent.
@@ -278,6 +267,7 @@ pub(crate) fn install() -> anyhow::Result<PrometheusHandle> {
         .set_buckets_for_metric(Matcher::Suffix("_ratio".to_owned()), RATIOS)?
         .install_recorder()?;
     describe();
+    echo::describe();
     crate::process::describe();
     petrel_storage::writer::describe();
     gauge!("petrel_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
@@ -295,9 +285,6 @@ fn begin_at_zero() {
     }
     for result in Typing::ALL {
         counter!("petrel_gateway_typing_total", "result" => result.label()).absolute(0);
-    }
-    for result in ["news", "late", "early"] {
-        counter!("petrel_gateway_echo_copies_received_total", "result" => result).absolute(0);
     }
     for reason in ["rate", "full", "handshake", "handshake_timeout"] {
         counter!("petrel_gateway_connections_refused_total", "reason" => reason).absolute(0);
@@ -357,14 +344,6 @@ fn describe() {
         ),
         ("petrel_gateway_typing_total", "Typing of clients, by what became of it."),
         ("petrel_gateway_typing_overflows_total", "Typing dropped as too much of it waited."),
-        (
-            "petrel_gateway_echo_datagrams_sent_total",
-            "Datagrams with copies of what streams carry, sent because packets were lost.",
-        ),
-        (
-            "petrel_gateway_echo_copies_received_total",
-            "Copies of what streams carry: before their original, after it, or with something missing before them.",
-        ),
         ("petrel_gateway_refusals_total", "Refusals sent, by code."),
         ("petrel_gateway_sign_ins_total", "Sign-ins, by result."),
         ("petrel_gateway_log_ins_total", "Log-ins, by method and result."),

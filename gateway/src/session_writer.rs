@@ -15,7 +15,7 @@ use futures_util::future::join_all;
 use petrel_core::id::ConversationId;
 use petrel_proto::code::Code;
 use petrel_proto::{frame, wire};
-use petrel_transport::{SendStream, WriteError};
+use petrel_transport::{SendStream, WriteError, priority};
 use rustc_hash::FxHashMap;
 
 use crate::connection::Fuse;
@@ -28,6 +28,9 @@ use probe::Probes;
 
 /// Frames are joined into one write up to this size: fewer segments for QUIC to track.
 const JOINED_BYTES_MAX: usize = 16 * 1024;
+
+/// What waits for one stream is bulk from here on: pages, and what piled up. It goes after small writes.
+const BULK_BYTES: usize = 4 * 1024;
 
 /// How long the end of a session waits for its last frames to arrive.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(300);
@@ -46,6 +49,8 @@ struct Outgoing {
     frames: usize,
     bytes: usize,
     finish: bool,
+    /// It has the priority of bulk.
+    is_bulk: bool,
     /// What is left counts as the session queue's still.
     is_counted: bool,
 }
@@ -78,12 +83,14 @@ pub(crate) fn run(
     session: Arc<Session>,
     control: SendStream,
 ) -> impl Future<Output = ()> + Send {
+    // An error means that the stream is over already.
+    control.set_priority(priority::CONTROL).ok();
     let mut writer = Writer {
         control: Outgoing::new(0, control),
         streams: FxHashMap::default(),
         leaving: Vec::new(),
         taken: Taken::default(),
-        echo: session.echo_inboxes().map(|_| Echo::of(session.connection())),
+        echo: session.echo_inboxes().map(|inboxes| Echo::of(session.connection(), inboxes)),
         probes: session.takes_probes().then(|| Probes::of(session.connection())),
         gateway,
         session,
@@ -302,6 +309,7 @@ impl Outgoing {
             frames: 0,
             bytes: 0,
             finish: false,
+            is_bulk: false,
             is_counted: true,
         }
     }
@@ -327,6 +335,13 @@ impl Outgoing {
     /// Writes as much as the stream takes now. Once all is written, gives the number
     /// of frames and bytes since the last time; before, zeros.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<(usize, usize), WriteError> {
+        let is_bulk = self.pending.iter().map(Bytes::len).sum::<usize>() > BULK_BYTES;
+        if is_bulk != self.is_bulk && !self.pending.is_empty() {
+            self.is_bulk = is_bulk;
+            let priority = if is_bulk { priority::BULK } else { priority::LIVE };
+            // An error means that the stream is over already.
+            self.stream.set_priority(priority).ok();
+        }
         while !self.pending.is_empty() {
             let polled = {
                 let writing = pin!(self.stream.write_chunks(&mut self.pending));

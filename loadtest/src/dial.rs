@@ -116,6 +116,13 @@ pub fn with_buffers(socket: std::net::UdpSocket) -> std::io::Result<std::net::Ud
     Ok(socket.into())
 }
 
+/// How soon acknowledgements are asked for, as by gateway and SDK.
+pub fn ack_frequency() -> quinn::AckFrequencyConfig {
+    let mut frequency = quinn::AckFrequencyConfig::default();
+    frequency.max_ack_delay(Some(petrel_proto::echo::ACK_DELAY_MAX));
+    frequency
+}
+
 /// QUIC settings of a bare client, those of the SDK for a device in the foreground.
 pub fn transport(server_streams_max: u32) -> anyhow::Result<TransportConfig> {
     let mut transport = TransportConfig::default();
@@ -129,6 +136,7 @@ pub fn transport(server_streams_max: u32) -> anyhow::Result<TransportConfig> {
         .keep_alive_interval(Some(Duration::from_secs(20)))
         .max_idle_timeout(Some(Duration::from_secs(120).try_into()?))
         .initial_rtt(Duration::from_millis(100))
+        .ack_frequency_config(Some(ack_frequency()))
         .mtu_discovery_config(None)
         .enable_segmentation_offload(false)
         .datagram_receive_buffer_size(None)

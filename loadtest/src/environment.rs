@@ -8,6 +8,26 @@ use serde_json::{Value, json};
 
 use crate::admin;
 use crate::options::{Options, Scenario};
+use crate::sweep::SweepOptions;
+
+/// The commit of the tree that this binary was built from, as it is now; with a mark if it was changed.
+pub fn commit() -> String {
+    let dirty = git(&["status", "--porcelain"]).is_none_or(|changes| !changes.is_empty());
+    git(&["rev-parse", "HEAD"]).unwrap_or_default() + if dirty { "+" } else { "" }
+}
+
+/// The stamp of a sweep.
+pub fn of_sweep(options: &SweepOptions) -> Value {
+    json!({
+        "commit": commit(),
+        "profile": if cfg!(debug_assertions) { "debug" } else { "release" },
+        "kernel": first_line("/proc/sys/kernel/osrelease"),
+        "cores": std::thread::available_parallelism().map(std::num::NonZero::get).ok(),
+        "cpu": cpu_model(),
+        "load_at_end": first_line("/proc/loadavg"),
+        "options": options,
+    })
+}
 
 /// Collects the stamp. What cannot be found out is null.
 pub fn stamp(options: &Options, admin_port: Option<SocketAddr>) -> Value {

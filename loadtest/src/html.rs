@@ -2,11 +2,13 @@
 //! Made from the JSON alone, so that old runs can be shown and compared.
 //!
 //! `view` reads the JSON, `markup` writes elements and escapes, `plot` draws axes and
-//! lines, `chart` says what is drawn, `table` what is told in rows, `words` the verdict.
+//! lines, `chart` says what is drawn, `table` what is told in rows, `words` the verdict; `sweep` is the
+//! page of many links.
 
 mod chart;
 mod markup;
 mod plot;
+mod sweep;
 mod table;
 mod view;
 mod words;
@@ -17,6 +19,7 @@ use anyhow::{Context, ensure};
 use clap::Parser;
 
 use markup::Markup;
+pub use sweep::sweep;
 pub use view::Run;
 
 /// Reports in one comparison, at the most: as many as there are colours and dashes to tell apart.
@@ -67,11 +70,34 @@ fn read(path: &Path) -> anyhow::Result<Run> {
 
 /// The page.
 pub fn page(runs: &[Run]) -> String {
-    let mut m = Markup::default();
     let title = match runs {
         [run] => format!("Load test: {}", run.report.scenario),
         _ => format!("Load tests: {} runs compared", runs.len()),
     };
+    document(&title, |m| {
+        words::verdicts(m, runs);
+        section(m, "Percentiles", |m| {
+            chart::percentiles(m, runs);
+            table::percentiles(m, runs);
+        });
+        if runs.len() > 1 {
+            section(m, "Comparison", |m| table::comparison(m, runs));
+        }
+        if runs.iter().any(|run| !run.report.steps.is_empty()) {
+            section(m, "Rate and latency", |m| {
+                chart::steps(m, runs);
+                table::steps(m, runs);
+            });
+        }
+        section(m, "Second by second", |m| chart::seconds(m, runs));
+        section(m, "Distribution", |m| chart::distribution(m, runs));
+        section(m, "Cost", |m| table::cost(m, runs));
+        section(m, "Environment", |m| table::environment(m, runs));
+    })
+}
+
+fn document(title: &str, content: impl FnOnce(&mut Markup)) -> String {
+    let mut m = Markup::default();
     m.raw("<!DOCTYPE html>\n");
     m.open("html", &[("lang", "en"), ("xmlns", "http://www.w3.org/1999/xhtml")]);
     m.open("head", &[]);
@@ -80,32 +106,15 @@ pub fn page(runs: &[Run]) -> String {
     // Nothing may be fetched or run, whatever got into a report.
     let policy = "default-src 'none'; style-src 'unsafe-inline'";
     m.empty("meta", &[("http-equiv", "Content-Security-Policy"), ("content", policy)]);
-    m.element("title", &[], &title);
+    m.element("title", &[], title);
     m.open("style", &[]);
     m.raw(include_str!("html/style.css"));
     m.close("style");
     m.close("head");
     m.open("body", &[]);
     m.open("main", &[]);
-    m.element("h1", &[], &title);
-    words::verdicts(&mut m, runs);
-    section(&mut m, "Percentiles", |m| {
-        chart::percentiles(m, runs);
-        table::percentiles(m, runs);
-    });
-    if runs.len() > 1 {
-        section(&mut m, "Comparison", |m| table::comparison(m, runs));
-    }
-    if runs.iter().any(|run| !run.report.steps.is_empty()) {
-        section(&mut m, "Rate and latency", |m| {
-            chart::steps(m, runs);
-            table::steps(m, runs);
-        });
-    }
-    section(&mut m, "Second by second", |m| chart::seconds(m, runs));
-    section(&mut m, "Distribution", |m| chart::distribution(m, runs));
-    section(&mut m, "Cost", |m| table::cost(m, runs));
-    section(&mut m, "Environment", |m| table::environment(m, runs));
+    m.element("h1", &[], title);
+    content(&mut m);
     m.close("main");
     m.close("body");
     m.close("html");

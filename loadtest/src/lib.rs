@@ -30,6 +30,7 @@ pub mod report;
 pub mod scenario;
 pub mod search;
 pub mod server;
+pub mod sweep;
 pub mod traffic;
 pub mod verdict;
 
@@ -63,6 +64,17 @@ pub fn show(options: &html::ReportOptions) -> u8 {
         Ok(()) => exit::OK,
         Err(error) => {
             complain(&format!("petrel-loadtest report: {error:#}"));
+            exit::FAILED
+        }
+    }
+}
+
+/// `petrel-loadtest sweep`; the exit status.
+pub fn sweep(options: &sweep::SweepOptions) -> u8 {
+    match sweep::run(options) {
+        Ok(status) => status,
+        Err(error) => {
+            complain(&format!("petrel-loadtest sweep: {error:#}"));
             exit::FAILED
         }
     }

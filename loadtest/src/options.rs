@@ -61,13 +61,25 @@ impl Scenario {
         if let Some((_, scenario)) = Self::ALL.iter().find(|(known, _)| *known == name) {
             return Ok(*scenario);
         }
-        if ["battery", "sweep"].contains(&name) {
+        if name == "battery" {
             return Err(format!("scenario {name}: not in this version"));
         }
         Err("unknown scenario; there are one-to-one, group, connect, idle, resume, blackout, login, relay \
              and compare-relay"
             .to_owned())
     }
+}
+
+/// What one conversation does beside the others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Beside {
+    /// Nothing: the same measurement undisturbed.
+    Nothing,
+    /// Both members read 5 MB of its history, page by page.
+    History,
+    /// One member writes 1,000 messages at once.
+    Burst,
 }
 
 /// Load and latency harness of Petrel.
@@ -174,6 +186,12 @@ pub struct Options {
     /// Threads of the harness that do IO.
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub client_threads: usize,
+    /// one-to-one: the first conversation is busy with this, again and again, and only the others are measured.
+    #[arg(long, value_name = "WHAT")]
+    pub beside: Option<Beside>,
+    /// relay: each user's conversations share one stream, as they would a TCP connection.
+    #[arg(long)]
+    pub one_stream: bool,
     /// The clients do without the echo, in both directions.
     #[arg(long)]
     pub no_echo: bool,
@@ -297,6 +315,12 @@ impl Options {
                     self.seconds()
                 ));
             }
+        }
+        if self.beside.is_some() && (self.scenario != Scenario::OneToOne || self.find_max) {
+            return Err("--beside: only with one-to-one at one rate".to_owned());
+        }
+        if self.one_stream && self.scenario != Scenario::Relay {
+            return Err("--one-stream: only with relay".to_owned());
         }
         let searches =
             matches!(self.scenario, Scenario::OneToOne | Scenario::Group | Scenario::Relay);

@@ -14,7 +14,7 @@ use crate::latency::{Quantiles, Second, Series, Spectrum};
 use crate::link::Counts;
 use crate::verdict::Verdict;
 
-pub use part::{Blackout, GroupFigures, Storm, Visit};
+pub use part::{BesideFigures, Blackout, GroupFigures, Storm, Visit};
 
 /// The JSON's schema number.
 pub const SCHEMA: u32 = 1;
@@ -75,6 +75,8 @@ pub struct ClientCost {
     pub probes_sent: u64,
     /// Datagrams with copies that were sent to the server.
     pub echoes_sent: u64,
+    /// Copies in them that were sent because nothing was heard of what went before.
+    pub echoes_rescued: u64,
     /// Copies that came before their original.
     pub echoes_won: u64,
 }
@@ -184,6 +186,9 @@ pub struct Report {
     /// `blackout`: how the chat went on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub blackout: Option<Blackout>,
+    /// `--beside`: what the first conversation did meanwhile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub beside: Option<BesideFigures>,
     /// `login`: what a visit takes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub visit: Option<Visit>,

@@ -9,6 +9,7 @@ pub mod one_to_one;
 pub mod relay;
 pub mod resume;
 
+mod busy;
 mod chat;
 mod people;
 mod storm;

@@ -53,11 +53,17 @@ impl Server {
             Some(server) => (Self::met(options, server)?, Vec::new()),
             None => Self::started(options, users)?,
         };
+        server.emulate(options)?;
+        Ok((server, identities))
+    }
+
+    /// Puts the emulated network that was asked for between users and server.
+    fn emulate(&mut self, options: &Options) -> anyhow::Result<()> {
         if let Some(profile) = options.link.as_ref().filter(|profile| !profile.is_direct()) {
             let listen = (Ipv4Addr::LOCALHOST, 0).into();
-            server.link = Some(Link::start(profile, listen, server.target.address, options.seed)?);
+            self.link = Some(Link::start(profile, listen, self.target.address, options.seed)?);
         }
-        Ok((server, identities))
+        Ok(())
     }
 
     /// Where users reach it: through the emulated link, if there is one.
@@ -177,7 +183,7 @@ impl Server {
         }
         let directory = tempfile::tempdir()?;
         let (process, ready) = Process::start(command, &directory.path().join("relay.log"))?;
-        Ok(Self {
+        let mut server = Self {
             target: Target {
                 address: ready.quic,
                 server_name: "localhost".to_owned(),
@@ -189,7 +195,9 @@ impl Server {
             process: Some(process),
             seeding: None,
             link: None,
-        })
+        };
+        server.emulate(options)?;
+        Ok(server)
     }
 
     /// Stops a server that was started here: asks, waits, insists.

@@ -80,6 +80,8 @@ pub struct Traffic<O> {
     pub outbound: Arc<O>,
     /// Whether each lane has a conversation of its own in the ledger.
     lanes_apart: bool,
+    /// The first conversation is not measured.
+    first_beside: bool,
     /// Changes with each phase.
     seed: u64,
     stop: Arc<AtomicBool>,
@@ -138,6 +140,7 @@ impl<O: Outbound> Traffic<O> {
             clock,
             outbound,
             lanes_apart: false,
+            first_beside: false,
             seed,
             stop: Arc::default(),
         }
@@ -147,6 +150,11 @@ impl<O: Outbound> Traffic<O> {
     /// servers that know no order between a conversation's two directions.
     pub fn lanes_apart(&mut self) {
         self.lanes_apart = true;
+    }
+
+    /// Leaves the first conversation out of what is measured.
+    pub fn first_beside(&mut self) {
+        self.first_beside = true;
     }
 
     /// One message in each conversation, so that what the first one costs is
@@ -214,6 +222,7 @@ impl<O: Outbound> Traffic<O> {
         let outbound = Arc::clone(&self.outbound);
         let stop = Arc::clone(&self.stop);
         let (clock, lanes_apart) = (self.clock, self.lanes_apart);
+        let first_beside = self.first_beside;
         let start_ns = clock.now();
         std::thread::Builder::new().name("arrivals".to_owned()).spawn(move || {
             let mut due = 0;
@@ -232,7 +241,8 @@ impl<O: Outbound> Traffic<O> {
                 match outbound.send(lane, body) {
                     Ok(id) => {
                         let booked = if lanes_apart { apart(lane) } else { lane };
-                        ledger.sent(booked, id, intended_ns, body.hash, measured);
+                        let counts = measured && !(first_beside && lane.conversation == 0);
+                        ledger.sent(booked, id, intended_ns, body.hash, counts);
                     }
                     Err(label) => ledger.error(&label),
                 }

@@ -6,22 +6,58 @@
 //! bytes on another way: the receiver goes on from whichever comes first ([`Splice`]) and meets
 //! every byte once and in order, whatever the bytes mean. The stream stays the truth.
 //!
-//! Sans-IO: the callers tell the time and do the sending. How much loss makes it worthwhile is
-//! judged by [`Loss`]; what is due when, by [`EchoQueue`].
+//! And while nothing at all is heard of what was sent, it goes again and again: QUIC's own probes come
+//! later each time, and a silence is most often a burst that is about to end.
+//!
+//! Sans-IO: the callers tell the time and do the sending. What became of packets is known by
+//! [`Flights`]; how much loss makes copies worthwhile is judged by [`Loss`]; what is due when, by [`EchoQueue`].
 
+mod flights;
 mod inbox;
 mod loss;
 mod queue;
+mod sender;
+#[cfg(feature = "quinn")]
+mod witness;
+
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 
-pub use inbox::{Inboxes, Spliced};
-pub use loss::Loss;
-pub use queue::EchoQueue;
+use crate::frame::read_varint;
+
+pub use flights::Flights;
+pub use inbox::{Delivered, Heard, Inboxes, Spliced};
+pub use loss::{Counts, Loss};
+pub use queue::{Due, EchoQueue, Offered};
+pub use sender::{EchoSender, Path};
+#[cfg(feature = "quinn")]
+pub use witness::{WitnessConfig, flights};
 
 /// Bytes of one write that are echoed, at the most: what is larger spans several packets, and what
 /// follows a lost one of them in the same round trip shows the loss.
 pub const COPY_BYTES_MAX: usize = 1_000;
+
+/// How a frame of receipts alone begins, after its length: field 14, a message.
+const RECEIPTS: u8 = (14 << 3) | 2;
+
+/// Whether what is written to a stream, whole frames, is worth a copy. Receipts are not: nobody waits for
+/// them, and the next ones say the same and more.
+fn is_worth_a_copy(mut frames: &[u8]) -> bool {
+    while let Some((length, header)) = read_varint(frames) {
+        if frames.get(header) != Some(&RECEIPTS) {
+            return true;
+        }
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        frames = frames.get(header.saturating_add(length)..).unwrap_or_default();
+    }
+    !frames.is_empty()
+}
+
+/// How long acknowledgements may wait for others to go with them, as both sides ask of each other (the
+/// extension for acknowledgement frequency): a fifth of QUIC's default. What is lost is known so much
+/// earlier; and an answer that needs a commit still takes them with it.
+pub const ACK_DELAY_MAX: Duration = Duration::from_millis(5);
 
 /// How far a receiver has come on one stream, of which it gets the bytes in order from the stream itself
 /// and, now and then, ahead of it from copies.
@@ -70,6 +106,8 @@ impl Splice {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame;
+    use crate::wire::{self, frame::What};
     use proptest::prelude::*;
 
     #[test]
@@ -84,6 +122,20 @@ mod tests {
         assert_eq!(splice.from_copy(4, bytes("efg")), Copied::News(bytes("g")));
         assert_eq!(splice.from_stream(6, bytes("g")), "");
         assert_eq!(splice.from_copy(u64::MAX, bytes("xy")), Copied::Early);
+    }
+
+    #[test]
+    fn receipts_alone_are_not_worth_a_copy() {
+        let members = vec![wire::MemberReceipt { delivered: 300, read: 7, ..Default::default() }];
+        let receipts = frame::encode(&frame::bare(What::Receipts(wire::Receipts {
+            members,
+            ..Default::default()
+        })));
+        let ack = frame::encode(&frame::bare(What::Ack(wire::Ack {})));
+        let joined = |parts: &[&Bytes]| parts.iter().flat_map(|part| part.to_vec()).collect();
+        let of = |bytes: Vec<u8>| is_worth_a_copy(&bytes);
+        assert!(!of(joined(&[&receipts])) && !of(joined(&[&receipts, &receipts])));
+        assert!(of(joined(&[&ack])) && of(joined(&[&receipts, &ack])));
     }
 
     proptest! {

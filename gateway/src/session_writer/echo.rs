@@ -1,40 +1,43 @@
 //! Copies of small writes, in datagrams of later packets, while packets to this client are being
-//! lost (docs/protocol.md §7).
+//! lost or nothing is heard of them (docs/protocol.md §7).
 
 use std::future::Future as _;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::Context;
 use std::time::Instant;
 
 use bytes::Bytes;
-use petrel_proto::echo::{COPY_BYTES_MAX, EchoQueue, Loss};
+use petrel_proto::echo::{self, COPY_BYTES_MAX, EchoSender, Inboxes, Path};
 use petrel_transport::Connection;
 use tokio::time::Sleep;
 
 use super::Outgoing;
 use crate::metrics;
 
-/// The echo of one session. An idle one, or one whose packets arrive, holds counts alone.
+/// The echo of one session. One that says nothing holds counts alone.
 pub(super) struct Echo {
     connection: Connection,
-    loss: Loss,
-    copies: Option<Box<Copies>>,
+    inboxes: Arc<Inboxes>,
+    sender: EchoSender,
+    due: Option<Pin<Box<Sleep>>>,
 }
 
-struct Copies {
-    queue: EchoQueue,
-    due: Pin<Box<Sleep>>,
-}
-
-/// What is about to be written to a stream, and where it begins.
+/// What is about to be written to a stream, when, and where it begins.
 pub(super) struct Original {
+    written: Instant,
     offset: u64,
     chunks: Vec<Bytes>,
 }
 
 impl Echo {
-    pub(super) fn of(connection: &Connection) -> Self {
-        Self { connection: connection.clone(), loss: Loss::default(), copies: None }
+    pub(super) fn of(connection: &Connection, inboxes: &Arc<Inboxes>) -> Self {
+        Self {
+            connection: connection.clone(),
+            inboxes: Arc::clone(inboxes),
+            sender: EchoSender::default(),
+            due: None,
+        }
     }
 
     /// Looks at what waits for a stream, before it is written; `None` if it needs no copy.
@@ -42,14 +45,20 @@ impl Echo {
         if outgoing.pending.is_empty() {
             return None;
         }
-        let now = Instant::now();
-        if self.loss.is_due(now) {
-            let stats = self.connection.stats();
-            self.loss.sample(now, stats.sent_packets, stats.lost_packets);
-        }
+        let written = Instant::now();
+        let connection = &self.connection;
+        let path = || {
+            let flights = echo::flights(connection.quic()?.congestion_state())?;
+            let lost = connection.stats().lost_packets;
+            Some(Path { flights, peer: connection.remote_address(), lost })
+        };
+        self.sender.look(written, path, || self.inboxes.take_heard());
         let is_small = outgoing.pending.iter().map(Bytes::len).sum::<usize>() <= COPY_BYTES_MAX;
-        (self.loss.copies() > 0 && is_small)
-            .then(|| Original { offset: outgoing.offset, chunks: outgoing.pending.clone() })
+        is_small.then(|| Original {
+            written,
+            offset: outgoing.offset,
+            chunks: outgoing.pending.clone(),
+        })
     }
 
     /// Queues copies of what was written.
@@ -58,37 +67,35 @@ impl Echo {
         if !outgoing.pending.is_empty() {
             return;
         }
-        let now = Instant::now();
         let stream = outgoing.stream.id();
-        let copies = self.copies.get_or_insert_with(|| {
-            let due = Box::pin(tokio::time::sleep_until(now.into()));
-            Box::new(Copies { queue: EchoQueue::default(), due })
-        });
         let mut offset = original.offset;
         for chunk in &original.chunks {
-            copies.queue.offer(now, self.loss.copies(), (stream, offset), chunk);
+            metrics::echo_offered(self.sender.wrote(original.written, (stream, offset), chunk));
             offset += chunk.len() as u64;
         }
     }
 
     /// Sends what is due, and has the task woken for what is not.
     pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) {
-        let Some(copies) = &mut self.copies else { return };
-        while let Some(next) = copies.queue.next_due() {
+        while let Some(next) = self.sender.next_due() {
+            let due =
+                self.due.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(next.into())));
             if Instant::now() < next {
-                if copies.due.deadline() != next.into() {
-                    copies.due.as_mut().reset(next.into());
+                if due.deadline() != next.into() {
+                    due.as_mut().reset(next.into());
                 }
-                if copies.due.as_mut().poll(cx).is_pending() {
+                if due.as_mut().poll(cx).is_pending() {
                     return;
                 }
             }
             let bytes_max = self.connection.max_datagram_size().unwrap_or(0);
-            for datagram in copies.queue.take_due(Instant::now(), bytes_max) {
-                metrics::get().echo_sent.increment(1);
+            let due = self.sender.take_due(Instant::now(), bytes_max);
+            metrics::echo_sent(&due);
+            for datagram in due.datagrams {
                 // A connection that is over needs no copies.
                 self.connection.send_datagram(datagram).ok();
             }
         }
+        self.due = None;
     }
 }

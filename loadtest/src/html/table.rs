@@ -111,7 +111,8 @@ pub(super) fn comparison(m: &mut Markup, runs: &[Run]) {
 
 /// Keys of the environment whose values differ, but for those that always do.
 fn differences(runs: &[Run]) -> Vec<String> {
-    let flat: Vec<Vec<(String, String)>> = runs.iter().map(flattened).collect();
+    let flat: Vec<Vec<(String, String)>> =
+        runs.iter().map(|run| flattened(&run.report.environment)).collect();
     let mut keys: Vec<&String> = flat.iter().flatten().map(|(key, _)| key).collect();
     keys.sort_unstable();
     keys.dedup();
@@ -185,21 +186,26 @@ pub(super) fn cost(m: &mut Markup, runs: &[Run]) {
 /// Where and how each run took place.
 pub(super) fn environment(m: &mut Markup, runs: &[Run]) {
     for run in runs {
-        table(m, &run.name, |m| {
-            for (key, value) in flattened(run) {
-                m.open("tr", &[]);
-                m.element("th", &[("scope", "row")], &key);
-                m.element("td", &[("class", "text")], &value);
-                m.close("tr");
-            }
-        });
+        tree(m, &run.name, &run.report.environment);
     }
 }
 
-/// The environment as paths and values, by path.
-fn flattened(run: &Run) -> Vec<(String, String)> {
+/// Everything in a value, a row for each.
+pub(super) fn tree(m: &mut Markup, caption: &str, value: &Value) {
+    table(m, caption, |m| {
+        for (key, value) in flattened(value) {
+            m.open("tr", &[]);
+            m.element("th", &[("scope", "row")], &key);
+            m.element("td", &[("class", "text")], &value);
+            m.close("tr");
+        }
+    });
+}
+
+/// A value's parts as paths and values, by path.
+fn flattened(value: &Value) -> Vec<(String, String)> {
     let mut rows = Vec::new();
-    flatten("", &run.report.environment, &mut rows);
+    flatten("", value, &mut rows);
     rows.sort_unstable();
     rows
 }
@@ -231,7 +237,7 @@ fn figure(value: Option<&Value>) -> String {
     value.map_or_else(|| "null".to_owned(), Value::to_string)
 }
 
-fn table(m: &mut Markup, caption: &str, rows: impl FnOnce(&mut Markup)) {
+pub(super) fn table(m: &mut Markup, caption: &str, rows: impl FnOnce(&mut Markup)) {
     m.open("div", &[("class", "wide"), ("role", "group"), ("tabindex", "0")]);
     m.open("table", &[]);
     m.element("caption", &[], caption);
@@ -241,7 +247,7 @@ fn table(m: &mut Markup, caption: &str, rows: impl FnOnce(&mut Markup)) {
 }
 
 /// A row whose first cells are text, the others figures.
-fn row(m: &mut Markup, cells: &[&str], is_head: bool, texts: usize) {
+pub(super) fn row(m: &mut Markup, cells: &[&str], is_head: bool, texts: usize) {
     m.open("tr", &[]);
     for (n, cell) in cells.iter().enumerate() {
         match (is_head, n) {

@@ -1,4 +1,4 @@
-//! The relay's users: one connection each, a stream per conversation.
+//! The relay's users: one connection each, a stream per conversation, or one for all of them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -29,19 +29,28 @@ const BATCH: usize = 64;
 #[derive(Debug)]
 pub struct Crowd {
     connections: Vec<Connection>,
-    /// By lane: the sender's writer, and the next message's number.
-    lanes: Vec<(mpsc::Sender<(u32, Bytes)>, AtomicU64)>,
+    lanes: Vec<Sender>,
+}
+
+/// By which a lane sends.
+#[derive(Debug)]
+struct Sender {
+    writer: mpsc::Sender<(usize, Bytes)>,
+    /// Which of its user's streams.
+    stream: usize,
+    /// The next message's number.
+    numbers: AtomicU64,
 }
 
 impl Outbound for Crowd {
     fn send(&self, lane: Lane, body: &Body) -> Result<Id, String> {
         let index = lane.conversation * 2 + lane.member;
-        let (writer, numbers) = &self.lanes[index];
+        let Sender { writer, stream, numbers } = &self.lanes[index];
         let number = numbers.fetch_add(1, Ordering::Relaxed) + 1;
         let lane = wire_lane(index);
         let mut out = BytesMut::with_capacity(frame::SEND_OVERHEAD + body.text.len() + 4);
         frame::write(&mut out, frame::SEND, lane, number, frame::SEND_OVERHEAD, &body.text);
-        match writer.try_send((lane, out.freeze())) {
+        match writer.try_send((*stream, out.freeze())) {
             Ok(()) => Ok(id(lane, number)),
             Err(_) => Err("relay_queue_full".to_owned()),
         }
@@ -71,7 +80,8 @@ fn id(lane: u32, number: u64) -> Id {
 }
 
 impl Crowd {
-    /// Connects everyone and joins all conversations.
+    /// Connects everyone and joins all conversations, each on a stream of its own or with `one_stream` all of
+    /// a user on one.
     ///
     /// # Errors
     /// When somebody cannot connect or join.
@@ -80,6 +90,7 @@ impl Crowd {
         layout: &Layout,
         ledger: &Arc<Ledger>,
         clock: Clock,
+        one_stream: bool,
     ) -> anyhow::Result<Self> {
         let endpoints = dial::endpoints(target, layout.users())?;
         let config = dial::client_config(target, ALPN, true)?;
@@ -95,15 +106,19 @@ impl Crowd {
             let mut streams = Vec::with_capacity(own.len());
             for lane in own {
                 let index = lane.conversation * 2 + lane.member;
-                let (mut send, recv) = connection.open_bi().await?;
+                if streams.is_empty() || !one_stream {
+                    let (send, recv) = connection.open_bi().await?;
+                    let listener =
+                        Listener { ledger: Arc::clone(ledger), clock, joined: Arc::clone(&joined) };
+                    tokio::spawn(listener.listen(recv));
+                    streams.push(send);
+                }
+                let stream = streams.len() - 1;
                 let mut out = BytesMut::new();
                 frame::write(&mut out, frame::JOIN, wire_lane(index), 0, frame::HEADER, b"");
-                send.write_all(&out).await?;
-                let listener =
-                    Listener { ledger: Arc::clone(ledger), clock, joined: Arc::clone(&joined) };
-                tokio::spawn(listener.listen(recv));
-                streams.push((wire_lane(index), send));
-                lanes[index] = Some((writer.clone(), AtomicU64::new(0)));
+                streams[stream].write_all(&out).await?;
+                let (writer, numbers) = (writer.clone(), AtomicU64::new(0));
+                lanes[index] = Some(Sender { writer, stream, numbers });
             }
             tokio::spawn(write(taken, streams));
             connections.push(connection);
@@ -172,12 +187,12 @@ impl Listener {
 }
 
 /// One user's writer.
-async fn write(mut jobs: mpsc::Receiver<(u32, Bytes)>, mut streams: Vec<(u32, SendStream)>) {
+async fn write(mut jobs: mpsc::Receiver<(usize, Bytes)>, mut streams: Vec<SendStream>) {
     let mut batch = Vec::with_capacity(BATCH);
     while jobs.recv_many(&mut batch, BATCH).await > 0 {
-        for (lane, stream) in &mut streams {
-            let mut waiting: Vec<Bytes> =
-                batch.iter().filter(|(to, _)| to == lane).map(|(_, bytes)| bytes.clone()).collect();
+        for (place, stream) in streams.iter_mut().enumerate() {
+            let to = batch.iter().filter(|(to, _)| *to == place);
+            let mut waiting: Vec<Bytes> = to.map(|(_, bytes)| bytes.clone()).collect();
             if !waiting.is_empty() && stream.write_all_chunks(&mut waiting).await.is_err() {
                 return;
             }

@@ -48,16 +48,29 @@ pub enum Fault {
     Delay,
 }
 
-/// For a connection's writer.
+/// For a connection's writer. A stream is known by the first lane that joined on it.
 enum Job {
-    /// A new stream, of this lane.
+    /// A new stream.
     Stream(u32, SendStream),
-    /// Frames for the stream of this lane.
+    /// Frames for a stream.
     Write(u32, Bytes),
 }
 
-/// Writers by the lane that their member sends on.
-type Table = Arc<Mutex<FxHashMap<u32, mpsc::Sender<Job>>>>;
+/// Where a lane's member is reached: a connection's writer, and a stream of it.
+type Place = (mpsc::Sender<Job>, u32);
+
+/// Places by the lane that their member sends on.
+type Table = Arc<Mutex<FxHashMap<u32, Place>>>;
+
+/// A lane that joined on a stream.
+#[derive(Default)]
+struct Joined {
+    peer: Option<Place>,
+    /// To be passed on at the end of the chunk.
+    pushes: BytesMut,
+    /// Held back by a fault.
+    held: BytesMut,
+}
 
 /// Runs the relay until its input ends or it is told to stop; says on stdout
 /// where it listens, as the gateway does.
@@ -99,7 +112,8 @@ async fn serve(connection: Connection, table: Table, fault: Option<Fault>) -> an
     }
 }
 
-/// One stream's reader: what one chunk holds is passed on and acknowledged at once.
+/// One stream's reader: what one chunk holds is passed on and acknowledged at once. Several lanes
+/// may share the stream.
 async fn read(
     mut recv: RecvStream,
     send: SendStream,
@@ -107,25 +121,27 @@ async fn read(
     table: Table,
     fault: Option<Fault>,
 ) -> anyhow::Result<()> {
-    let mut held = BytesMut::new();
     let mut frames = FrameReader::new(frame::FRAME_BYTES_MAX);
-    let mut joined: Option<u32> = None;
+    let mut lanes: FxHashMap<u32, Joined> = FxHashMap::default();
+    let mut key: Option<u32> = None;
     let mut send = Some(send);
-    let mut peer: Option<mpsc::Sender<Job>> = None;
-    let (mut pushes, mut acks) = (BytesMut::new(), BytesMut::new());
+    let mut acks = BytesMut::new();
     while let Some(chunk) = recv.read_chunk(usize::MAX, true).await? {
         let mut bytes = chunk.bytes;
         while let Some(payload) = frames.next(&mut bytes)? {
             let read = frame::read(&payload).context("a frame that is too short")?;
-            match (read.tag, joined) {
-                (frame::JOIN, None) => {
-                    joined = Some(read.lane);
-                    let stream = send.take().context("joined twice")?;
-                    own.send(Job::Stream(read.lane, stream)).await?;
-                    table.lock().insert(read.lane, own.clone());
+            let has_room = lanes.len() < STREAMS_MAX as usize;
+            match (read.tag, lanes.get_mut(&read.lane)) {
+                (frame::JOIN, None) if has_room => {
+                    if let Some(stream) = send.take() {
+                        own.send(Job::Stream(read.lane, stream)).await?;
+                    }
+                    let key = *key.get_or_insert(read.lane);
+                    table.lock().insert(read.lane, (own.clone(), key));
+                    lanes.insert(read.lane, Joined::default());
                     frame::write(&mut acks, frame::ACK, read.lane, 0, frame::ACK_LEN, b"");
                 }
-                (frame::SEND, Some(lane)) => {
+                (frame::SEND, Some(joined)) => {
                     let body = read
                         .rest
                         .get(frame::SEND_OVERHEAD - frame::HEADER..)
@@ -134,22 +150,31 @@ async fn read(
                     if fault == Some(Fault::Delay) {
                         tokio::time::sleep(FAULT_DELAY).await;
                     }
-                    push(&mut pushes, &mut held, lane, read.number, body, fault);
-                    frame::write(&mut acks, frame::ACK, lane, read.number, frame::ACK_LEN, b"");
+                    let Joined { pushes, held, .. } = joined;
+                    push(pushes, held, read.lane, read.number, body, fault);
+                    frame::write(
+                        &mut acks,
+                        frame::ACK,
+                        read.lane,
+                        read.number,
+                        frame::ACK_LEN,
+                        b"",
+                    );
                 }
                 _ => anyhow::bail!("a frame that has no place here"),
             }
         }
-        let Some(lane) = joined else { continue };
-        if !pushes.is_empty() {
-            if peer.is_none() {
-                peer = table.lock().get(&(lane ^ 1)).cloned();
+        for (lane, joined) in lanes.iter_mut().filter(|(_, joined)| !joined.pushes.is_empty()) {
+            if joined.peer.is_none() {
+                joined.peer = table.lock().get(&(lane ^ 1)).cloned();
             }
-            let peer = peer.as_ref().context("nobody on the other side")?;
-            peer.send(Job::Write(lane ^ 1, pushes.split().freeze())).await?;
+            let (peer, stream) = joined.peer.as_ref().context("nobody on the other side")?;
+            peer.send(Job::Write(*stream, joined.pushes.split().freeze())).await?;
         }
-        if !acks.is_empty() {
-            own.send(Job::Write(lane, acks.split().freeze())).await?;
+        if let Some(key) = key
+            && !acks.is_empty()
+        {
+            own.send(Job::Write(key, acks.split().freeze())).await?;
         }
     }
     Ok(())
@@ -253,6 +278,7 @@ fn transport() -> anyhow::Result<TransportConfig> {
         .send_fairness(false)
         .max_idle_timeout(Some(Duration::from_secs(120).try_into()?))
         .initial_rtt(Duration::from_millis(100))
+        .ack_frequency_config(Some(dial::ack_frequency()))
         .mtu_discovery_config(None)
         .enable_segmentation_offload(false)
         .datagram_receive_buffer_size(None)

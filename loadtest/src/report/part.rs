@@ -4,6 +4,15 @@ use serde::Serialize;
 
 use crate::latency::Quantiles;
 
+/// What a busy conversation did beside those that were measured.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct BesideFigures {
+    /// Bytes of history that were read.
+    pub bytes_read: u64,
+    /// Messages that were sent.
+    pub messages: u64,
+}
+
 /// Groups, and what one delivery to one member costs.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct GroupFigures {

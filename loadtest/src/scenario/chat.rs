@@ -145,8 +145,8 @@ pub(super) struct Chat {
 
 impl Outbound for Chat {
     fn send(&self, lane: Lane, body: &Body) -> Result<Id, String> {
-        let (client, conversation) = &self.lanes[lane.conversation * 2 + lane.member];
-        self.clients[*client]
+        let (client, conversation) = self.sender(lane);
+        client
             .send(conversation, kind::TEXT, body.text.clone())
             .map(|id| id.0)
             .map_err(|error| format!("send: {error}"))
@@ -164,6 +164,12 @@ impl Outbound for Chat {
 }
 
 impl Chat {
+    /// Who sends on a lane, and where to.
+    pub(super) fn sender(&self, lane: Lane) -> (&Client, &ConversationRef) {
+        let (client, conversation) = &self.lanes[lane.conversation * 2 + lane.member];
+        (&self.clients[*client], conversation)
+    }
+
     /// Signs everyone in and attaches every conversation on both sides.
     pub(super) async fn start(
         target: &Target,
@@ -279,6 +285,7 @@ impl Chat {
             report.client.packets_sent += stats.sent_packets;
             report.client.probes_sent += stats.probes_sent;
             report.client.echoes_sent += stats.echoes_sent;
+            report.client.echoes_rescued += stats.echoes_rescued;
             report.client.echoes_won += stats.echoes_won;
         }
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::busy::Busy;
 use super::chat::{Chat, judge_histories};
 use super::{find_max, measure, people};
 use crate::body::Bodies;
@@ -42,13 +43,21 @@ pub async fn run(options: &Options, progress: &Progress) -> anyhow::Result<Repor
         options.seed,
     );
     traffic.prime(progress).await?;
+    let mut busy = None;
     if options.find_max {
         find_max(&mut traffic, &meter, options, progress, &mut report).await?;
     } else {
         let rate = options.rate();
+        if let Some(what) = options.beside {
+            traffic.first_beside();
+            busy = Some(Busy::start(what, &chat, &ledger, clock, progress).await?);
+        }
         measure(&mut traffic, &meter, options, rate, progress, &mut report).await?;
     }
     drop(traffic);
+    if let Some(busy) = busy {
+        report.beside = Some(busy.stop().await?);
+    }
     ledger.verdict();
     chat.add_stats(&mut report);
     if let Some(chat) = Arc::into_inner(chat) {

@@ -32,7 +32,8 @@ pub async fn run(options: &Options, progress: &Progress) -> anyhow::Result<Repor
     report.connections = layout.users();
     report.body_bytes_per_message = Some(tenth(plain.mean_bytes()));
     report.compressed_body_bytes_per_message = Some(tenth(bodies.mean_bytes()));
-    let crowd = Arc::new(Crowd::start(&server.target, &layout, &ledger, clock).await?);
+    let crowd = Crowd::start(&server.front(), &layout, &ledger, clock, options.one_stream).await?;
+    let crowd = Arc::new(crowd);
     let mut traffic =
         Traffic::new(Arc::clone(&ledger), layout, bodies, clock, Arc::clone(&crowd), options.seed);
     traffic.lanes_apart();
@@ -47,6 +48,7 @@ pub async fn run(options: &Options, progress: &Progress) -> anyhow::Result<Repor
     report.verdict = ledger.verdict();
     report.errors = ledger.errors();
     report.findings = ledger.findings();
+    report.link = server.link_counts();
     crowd.close();
     tokio::task::spawn_blocking(move || server.stop()).await??;
     report.judge();

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -17,6 +18,30 @@ const WAITING_MAX: usize = 16;
 #[derive(Debug, Default)]
 pub struct Inboxes {
     streams: Mutex<HashMap<u64, Arc<Inbox>>>,
+    /// Since somebody asked: whether copies came, ...
+    copies: AtomicBool,
+    /// ... and how often the peer said that it lost something.
+    notices: AtomicU32,
+}
+
+/// What the peer said of losses in its direction since this was asked last.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Heard {
+    /// How often it said that it found some.
+    pub notices: u32,
+    /// Whether it sent copies.
+    pub copies: bool,
+}
+
+/// What became of a copy that came.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Delivered {
+    /// It waits for its stream's reader.
+    Waits,
+    /// Its stream has ended, or is not known yet.
+    NoStream,
+    /// Too many wait for its stream.
+    Full,
 }
 
 #[derive(Debug, Default)]
@@ -29,17 +54,39 @@ struct Waiting {
 }
 
 impl Inboxes {
-    /// Hands a copy to its stream. Says whether there is one.
-    pub fn deliver(&self, copy: wire::Copy) -> bool {
-        let Some(inbox) = self.streams.lock().get(&copy.stream).cloned() else { return false };
-        let mut waiting = inbox.0.lock();
-        if waiting.copies.len() < WAITING_MAX {
-            waiting.copies.push_back((copy.offset, copy.data));
+    /// Hands the copies of a datagram to their streams; `told` hears what became of each.
+    pub fn hear(&self, echo: wire::Echo, told: impl Fn(Delivered)) {
+        if echo.copies.is_empty() {
+            self.notices.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.copies.store(true, Ordering::Relaxed);
         }
+        for copy in echo.copies {
+            told(self.deliver(copy));
+        }
+    }
+
+    fn deliver(&self, copy: wire::Copy) -> Delivered {
+        let Some(inbox) = self.streams.lock().get(&copy.stream).cloned() else {
+            return Delivered::NoStream;
+        };
+        let mut waiting = inbox.0.lock();
+        if waiting.copies.len() >= WAITING_MAX {
+            return Delivered::Full;
+        }
+        waiting.copies.push_back((copy.offset, copy.data));
         if let Some(reader) = waiting.reader.take() {
             reader.wake();
         }
-        true
+        Delivered::Waits
+    }
+
+    /// What was heard of losses since this was asked last.
+    pub fn take_heard(&self) -> Heard {
+        Heard {
+            notices: self.notices.swap(0, Ordering::Relaxed),
+            copies: self.copies.swap(false, Ordering::Relaxed),
+        }
     }
 }
 
@@ -108,15 +155,29 @@ mod tests {
         let mut cx = Context::from_waker(Waker::noop());
         let all = Arc::<Inboxes>::default();
         let mut stream = Spliced::default();
-        assert!(!all.deliver(copy(4, 0, b"ab")), "nobody takes it");
+        assert_eq!(all.deliver(copy(4, 0, b"ab")), Delivered::NoStream, "nobody takes it");
         stream.take_copies(4, &all);
-        assert!(all.deliver(copy(4, 0, b"ab")));
-        assert!(!all.deliver(copy(8, 0, b"xx")));
+        assert_eq!(all.deliver(copy(4, 0, b"ab")), Delivered::Waits);
+        assert_eq!(all.deliver(copy(8, 0, b"xx")), Delivered::NoStream);
         assert_eq!(stream.poll_copy(&mut cx, |_| ()), Poll::Ready(Bytes::from_static(b"ab")));
         assert_eq!(stream.poll_copy(&mut cx, |_| ()), Poll::Pending);
         assert_eq!(stream.from_stream(0, Bytes::from_static(b"abc")), "c");
         drop(stream);
-        assert!(!all.deliver(copy(4, 3, b"d")));
+        assert_eq!(all.deliver(copy(4, 3, b"d")), Delivered::NoStream);
+    }
+
+    #[test]
+    fn what_the_peer_says_of_losses_is_told_once() {
+        let all = Arc::<Inboxes>::default();
+        assert_eq!(all.take_heard(), Heard::default());
+        all.hear(wire::Echo { copies: Vec::new() }, |_| ());
+        all.hear(wire::Echo { copies: Vec::new() }, |_| ());
+        assert_eq!(all.take_heard(), Heard { notices: 2, copies: false });
+        all.hear(wire::Echo { copies: vec![copy(4, 0, b"ab")] }, |delivered| {
+            assert_eq!(delivered, Delivered::NoStream);
+        });
+        assert_eq!(all.take_heard(), Heard { notices: 0, copies: true });
+        assert_eq!(all.take_heard(), Heard::default());
     }
 
     #[test]
@@ -126,7 +187,8 @@ mod tests {
         let mut stream = Spliced::default();
         stream.take_copies(4, &all);
         for n in 0..100 {
-            all.deliver(copy(4, n, b"a"));
+            let expected = if n < WAITING_MAX as u64 { Delivered::Waits } else { Delivered::Full };
+            assert_eq!(all.deliver(copy(4, n, b"a")), expected);
         }
         let mut came = 0;
         while stream.poll_copy(&mut cx, |_| ()).is_ready() {

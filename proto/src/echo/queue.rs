@@ -1,4 +1,4 @@
-//! What is to be echoed, and when.
+//! What is to be sent once more, and when.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -6,90 +6,240 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use prost::Message as _;
 
-use super::COPY_BYTES_MAX;
+use super::{ACK_DELAY_MAX, COPY_BYTES_MAX, Flights};
 use crate::frame::bare;
 use crate::wire::{self, frame::What};
 
 /// When each copy goes, after its original. Not at once: what is queued together shares a packet.
 const AFTER: [Duration; 2] = [Duration::from_millis(4), Duration::from_millis(16)];
-/// Copies that wait, at the most; further writes are not echoed.
+/// How long the original's packet is waited for if QUIC keeps it back, each time.
+const NOT_LEFT: Duration = Duration::from_millis(4);
+/// ... and all together: what is kept back for longer is not in a hurry.
+const NOT_LEFT_MAX: Duration = Duration::from_millis(500);
+/// How much later than a round trip an acknowledgement comes, at the most: the delay that both sides ask
+/// of each other, and a little for their timers.
+const ACK_DELAY: Duration = ACK_DELAY_MAX.saturating_add(Duration::from_millis(3));
+/// On a path that loses nothing silence counts from here, and from so many round trips on: longer
+/// than QUIC's own first probe and its answer take.
+const SILENCE_MIN: Duration = Duration::from_millis(150);
+const SILENCE_ROUND_TRIPS: u32 = 3;
+/// Between two rescues: a quarter of the round trip, but not below this.
+const RESCUE_INTERVAL_MIN: Duration = Duration::from_millis(12);
+/// Rescues of one write, at the most: a longer silence is no burst.
+const RESCUES_MAX: u8 = 40;
+/// Writes that wait, at the most; further ones are not echoed.
 const WAITING_MAX: usize = 256;
+/// The same while the path loses nothing and they wait only for a silence that is not to be expected.
+const WAITING_QUIET_MAX: usize = 32;
 /// Bytes that are copied in one second, at the most.
 const BYTES_PER_S_MAX: usize = 64 * 1024;
 /// Bytes around one copy's data and around all of them, at the most.
 const COPY_OVERHEAD: usize = 28;
+/// Bytes of a packet around a write, at the least.
+const PACKET_OVERHEAD: usize = 24;
 
-/// The copies of one connection that are on their way.
+/// The small writes of one connection of which nothing was heard yet.
 #[derive(Debug, Default)]
 pub struct EchoQueue {
-    /// In the order of their times, for each of [`AFTER`].
-    waiting: [VecDeque<Waiting>; AFTER.len()],
+    waiting: VecDeque<Waiting>,
+    next_due: Option<Instant>,
+    /// The peer is to hear that something was lost.
+    notice: bool,
     second: Option<(Instant, usize)>,
 }
 
 #[derive(Debug)]
 struct Waiting {
-    due: Instant,
+    written: Instant,
     stream: u64,
     offset: u64,
     data: Bytes,
+    due: Instant,
+    /// From when on nothing heard is a silence.
+    silent: Instant,
+    /// Copies that are wanted, and those that went.
+    copies: usize,
+    sent: usize,
+    rescues: u8,
+}
+
+/// What became of a write that was offered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Offered {
+    /// It waits.
+    Taken,
+    /// It is too large, or nothing that is worth a copy.
+    Unfit,
+    /// Too many wait.
+    Full,
+    /// Too much was copied in this second.
+    Spent,
+}
+
+/// What is due.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Due {
+    /// To be sent.
+    pub datagrams: Vec<Bytes>,
+    /// Writes that go a second time, ...
+    pub first: u64,
+    /// ... a third time, ...
+    pub second: u64,
+    /// ... and against silence.
+    pub rescues: u64,
+    /// Datagrams that say only that something was lost.
+    pub notices: u64,
+    /// Writes that did not go again as too much was copied in this second.
+    pub spent: u64,
 }
 
 impl EchoQueue {
-    /// Takes what was just written to a stream at this offset, to be echoed `copies` times. Too
-    /// much is left out. Says whether it is taken.
+    /// Takes what was written to a stream at this offset, to be echoed `copies` times. `written`
+    /// is when it was handed to QUIC.
     pub fn offer(
         &mut self,
-        now: Instant,
+        written: Instant,
         copies: u8,
+        rtt: Duration,
         (stream, offset): (u64, u64),
         data: &Bytes,
-    ) -> bool {
+    ) -> Offered {
         let copies = usize::from(copies).min(AFTER.len());
-        let waiting: usize = self.waiting.iter().map(VecDeque::len).sum();
-        let has_room = copies > 0
-            && (1..=COPY_BYTES_MAX).contains(&data.len())
-            && waiting + copies <= WAITING_MAX;
-        if !has_room || !self.take_budget(now, copies * data.len()) {
-            return false;
+        if !(1..=COPY_BYTES_MAX).contains(&data.len()) {
+            return Offered::Unfit;
         }
-        for (after, waiting) in AFTER.iter().zip(&mut self.waiting).take(copies) {
-            let due = now + *after;
-            waiting.push_back(Waiting { due, stream, offset, data: data.clone() });
+        if self.waiting.len() >= if copies > 0 { WAITING_MAX } else { WAITING_QUIET_MAX } {
+            return Offered::Full;
         }
-        true
+        if !self.take_budget(written, copies * data.len()) {
+            return Offered::Spent;
+        }
+        let silence = if copies > 0 {
+            rtt + rtt / 8 + ACK_DELAY
+        } else {
+            SILENCE_MIN.max(rtt * SILENCE_ROUND_TRIPS)
+        };
+        let silent = written + silence;
+        let due = AFTER.iter().take(copies).map(|after| written + *after).next().unwrap_or(silent);
+        self.next_due = Some(self.next_due.map_or(due, |next| next.min(due)));
+        self.waiting.push_back(Waiting {
+            written,
+            stream,
+            offset,
+            data: data.clone(),
+            due,
+            silent,
+            copies,
+            sent: 0,
+            rescues: 0,
+        });
+        Offered::Taken
     }
 
-    /// When the next copy is due.
+    /// The peer is to hear that something was lost: a datagram without copies.
+    pub fn notice(&mut self, now: Instant) {
+        self.notice = true;
+        self.next_due = Some(now);
+    }
+
+    /// When something is to be looked at next.
     pub fn next_due(&self) -> Option<Instant> {
-        self.waiting.iter().filter_map(|queue| queue.front()).map(|first| first.due).min()
+        self.next_due
     }
 
     /// The datagrams that are due, none above `bytes_max`. Copies that are due together share one.
-    pub fn take_due(&mut self, now: Instant, bytes_max: usize) -> Vec<Bytes> {
-        let mut datagrams = Vec::new();
-        let mut copies: Vec<wire::Copy> = Vec::new();
-        let mut bytes = 0;
-        for queue in &mut self.waiting {
-            while let Some(next) = queue.pop_front_if(|next| next.due <= now) {
-                let size = next.data.len() + COPY_OVERHEAD;
-                // The path has become narrower since it was taken.
-                if size > bytes_max {
-                    continue;
-                }
-                if bytes + size > bytes_max {
-                    datagrams.push(encode(std::mem::take(&mut copies)));
-                    bytes = 0;
-                }
-                bytes += size;
-                let Waiting { stream, offset, data, .. } = next;
-                copies.push(wire::Copy { stream, offset, data });
+    /// What was heard of is forgotten.
+    pub fn take_due(&mut self, now: Instant, flights: &Flights, bytes_max: usize) -> Due {
+        let mut due = Due::default();
+        if self.next_due.is_none_or(|next| now < next) {
+            return due;
+        }
+        self.waiting.retain(|write| {
+            let is_kept_back = write.sent < write.copies && now > write.written + NOT_LEFT_MAX;
+            !is_kept_back && !flights.is_heard(write.written)
+        });
+        let mut packing = Packing { bytes_max, ..Packing::default() };
+        self.take_copies(now, flights, &mut packing, &mut due);
+        self.take_rescues(now, flights, &mut packing, &mut due);
+        due.datagrams = packing.done();
+        if std::mem::take(&mut self.notice) && due.datagrams.is_empty() {
+            due.datagrams.push(encode(Vec::new()));
+            due.notices = 1;
+        }
+        self.next_due = self.waiting.iter().map(|write| write.due).min();
+        if self.waiting.is_empty() {
+            // So that an idle connection holds nothing.
+            self.waiting = VecDeque::new();
+        }
+        due
+    }
+
+    fn take_copies(
+        &mut self,
+        now: Instant,
+        flights: &Flights,
+        packing: &mut Packing,
+        due: &mut Due,
+    ) {
+        for write in &mut self.waiting {
+            if write.due > now || write.sent >= write.copies {
+                continue;
             }
+            if !flights.has_left(write.written, write.data.len() + PACKET_OVERHEAD) {
+                // Both would share a packet.
+                write.due = now + NOT_LEFT;
+                continue;
+            }
+            write.sent += 1;
+            *(if write.sent == 1 { &mut due.first } else { &mut due.second }) += 1;
+            let next = AFTER.get(write.sent).filter(|_| write.sent < write.copies);
+            write.due = next.map_or(write.silent, |after| write.written + *after).max(now);
+            packing.add(write);
         }
-        if !copies.is_empty() {
-            datagrams.push(encode(copies));
+    }
+
+    /// Into a silence goes all that waits, as often as one datagram takes it.
+    fn take_rescues(
+        &mut self,
+        now: Instant,
+        flights: &Flights,
+        packing: &mut Packing,
+        due: &mut Due,
+    ) {
+        let interval = RESCUE_INTERVAL_MIN.max(flights.rtt() / 4);
+        let is_due = |write: &Waiting| write.sent >= write.copies && write.due <= now;
+        if !self.waiting.iter().any(is_due) {
+            return;
         }
-        datagrams
+        let mut room = packing.bytes_max;
+        let mut spent = false;
+        let mut waiting = std::mem::take(&mut self.waiting);
+        waiting.retain_mut(|write| {
+            let size = write.data.len() + COPY_OVERHEAD;
+            let is_silent = write.sent >= write.copies && write.due <= now + interval / 2;
+            if !is_silent || size > room {
+                return true;
+            }
+            if write.rescues >= RESCUES_MAX {
+                return false;
+            }
+            write.due = now + interval;
+            if spent || !self.take_budget(now, write.data.len()) {
+                spent = true;
+                due.spent += 1;
+                return true;
+            }
+            room -= size;
+            write.rescues += 1;
+            due.rescues += 1;
+            packing.add(write);
+            true
+        });
+        // Those for which there was no room have their turn next time.
+        for write in waiting.iter_mut().filter(|write| write.due <= now) {
+            write.due = now + interval;
+        }
+        self.waiting = waiting;
     }
 
     fn take_budget(&mut self, now: Instant, bytes: usize) -> bool {
@@ -110,6 +260,39 @@ impl EchoQueue {
     }
 }
 
+/// Copies being put into datagrams.
+#[derive(Debug, Default)]
+struct Packing {
+    bytes_max: usize,
+    bytes: usize,
+    copies: Vec<wire::Copy>,
+    datagrams: Vec<Bytes>,
+}
+
+impl Packing {
+    fn add(&mut self, write: &Waiting) {
+        let size = write.data.len() + COPY_OVERHEAD;
+        // The path has become narrower since it was taken.
+        if size > self.bytes_max {
+            return;
+        }
+        if self.bytes + size > self.bytes_max {
+            self.datagrams.push(encode(std::mem::take(&mut self.copies)));
+            self.bytes = 0;
+        }
+        self.bytes += size;
+        let Waiting { stream, offset, data, .. } = write;
+        self.copies.push(wire::Copy { stream: *stream, offset: *offset, data: data.clone() });
+    }
+
+    fn done(mut self) -> Vec<Bytes> {
+        if !self.copies.is_empty() {
+            self.datagrams.push(encode(self.copies));
+        }
+        self.datagrams
+    }
+}
+
 fn encode(copies: Vec<wire::Copy>) -> Bytes {
     bare(What::Echo(wire::Echo { copies })).encode_to_vec().into()
 }
@@ -120,61 +303,187 @@ mod tests {
     use super::*;
     use crate::frame;
 
+    const RTT: Duration = Duration::from_millis(50);
+
+    struct Scene {
+        start: Instant,
+        queue: EchoQueue,
+        flights: Flights,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let begun = Instant::now();
+            let mut flights = Flights::new(begun);
+            flights.on_acked(begun, 0, RTT);
+            let start = begun + Duration::from_secs(1);
+            Self { start, queue: EchoQueue::default(), flights }
+        }
+
+        fn at(&self, ms: u64) -> Instant {
+            self.start + Duration::from_millis(ms)
+        }
+
+        /// A write and the packet that carries it.
+        fn write(&mut self, ms: u64, copies: u8, place: (u64, u64), length: usize) -> Offered {
+            let offered = self.queue.offer(self.at(ms), copies, RTT, place, &data(length));
+            self.flights.on_sent(self.at(ms), length as u64 + 40);
+            offered
+        }
+
+        fn due(&mut self, ms: u64, bytes_max: usize) -> Due {
+            self.queue.take_due(self.at(ms), &self.flights, bytes_max)
+        }
+
+        fn ack(&mut self, sent_ms: u64) {
+            self.flights.on_acked(self.at(sent_ms), 100, RTT);
+        }
+
+        fn next(&self) -> Option<u128> {
+            self.queue.next_due().map(|next| (next - self.start).as_millis())
+        }
+    }
+
     fn data(length: usize) -> Bytes {
         vec![7; length].into()
     }
 
-    fn copies(datagrams: Vec<Bytes>) -> Vec<Vec<(u64, u64, usize)>> {
+    fn copies(due: Due) -> Vec<Vec<(u64, u64, usize)>> {
         let of = |datagram: Bytes| match frame::decode(datagram).unwrap().1 {
             What::Echo(echo) => {
                 echo.copies.iter().map(|c| (c.stream, c.offset, c.data.len())).collect()
             }
             other => panic!("{other:?}"),
         };
-        datagrams.into_iter().map(of).collect()
+        due.datagrams.into_iter().map(of).collect()
     }
 
     #[test]
     fn copies_go_later_and_those_due_together_share_a_datagram() {
-        let now = Instant::now();
-        let mut queue = EchoQueue::default();
-        assert!(queue.offer(now, 1, (4, 0), &data(100)));
-        assert!(queue.offer(now, 2, (8, 50), &data(200)));
-        assert_eq!(queue.next_due(), Some(now + AFTER[0]));
-        assert!(queue.take_due(now, 1_200).is_empty());
-        let due = queue.take_due(now + AFTER[0], 1_200);
-        assert_eq!(copies(due), [[(4, 0, 100), (8, 50, 200)]]);
-        assert_eq!(queue.next_due(), Some(now + AFTER[1]));
-        assert_eq!(copies(queue.take_due(now + AFTER[1], 1_200)), [[(8, 50, 200)]]);
-        assert_eq!(queue.next_due(), None);
+        let mut scene = Scene::new();
+        scene.write(0, 1, (4, 0), 100);
+        scene.write(0, 2, (8, 50), 200);
+        assert_eq!(scene.next(), Some(4));
+        assert_eq!(scene.due(3, 1_200), Due::default());
+        assert_eq!(copies(scene.due(4, 1_200)), [[(4, 0, 100), (8, 50, 200)]]);
+        assert_eq!(scene.next(), Some(16));
+        assert_eq!(copies(scene.due(16, 1_200)), [[(8, 50, 200)]]);
+        scene.ack(0);
+        assert_eq!(scene.due(100, 1_200), Due::default());
+        assert_eq!(scene.next(), None);
+    }
+
+    #[test]
+    fn what_was_heard_of_is_not_copied() {
+        let mut scene = Scene::new();
+        scene.write(0, 2, (4, 0), 100);
+        scene.ack(0);
+        assert_eq!(scene.due(4, 1_200), Due::default());
+        assert_eq!(scene.next(), None);
+    }
+
+    #[test]
+    fn a_copy_does_not_go_before_its_original() {
+        let mut scene = Scene::new();
+        scene.queue.offer(scene.at(0), 1, RTT, (4, 0), &data(100));
+        assert_eq!(scene.due(4, 1_200), Due::default());
+        assert_eq!(scene.next(), Some(8));
+        scene.flights.on_sent(scene.at(9), 140);
+        assert_eq!(scene.due(12, 1_200).first, 1);
+        scene.queue.offer(scene.at(20), 1, RTT, (4, 100), &data(900));
+        for ms in 20..600 {
+            assert_eq!(scene.due(ms, 1_200).first, 0);
+        }
+        scene.ack(9);
+        scene.due(620, 1_200);
+        assert_eq!(scene.next(), None, "it was given up");
+    }
+
+    #[test]
+    fn into_a_silence_goes_all_that_waits_until_something_is_heard() {
+        let mut scene = Scene::new();
+        scene.write(0, 1, (4, 0), 100);
+        scene.write(10, 1, (8, 0), 100);
+        assert_eq!(scene.due(14, 1_200).first, 2);
+        // A round trip and an eighth, and the delay of an acknowledgement.
+        assert_eq!(scene.next(), Some(64));
+        assert_eq!(scene.due(64, 1_200), Due::default(), "the last half millisecond");
+        assert_eq!(copies(scene.due(65, 1_200)), [[(4, 0, 100)]]);
+        let both = scene.due(77, 1_200);
+        assert_eq!(both.rescues, 2);
+        assert_eq!(copies(both), [[(4, 0, 100), (8, 0, 100)]]);
+        scene.ack(10);
+        assert_eq!(scene.due(200, 1_200), Due::default());
+        assert_eq!(scene.next(), None);
+    }
+
+    #[test]
+    fn a_path_that_loses_nothing_has_to_be_silent_for_longer() {
+        let mut scene = Scene::new();
+        scene.write(0, 0, (4, 0), 100);
+        assert_eq!(scene.next(), Some(150));
+        assert_eq!(scene.due(150, 1_200).rescues, 1);
+    }
+
+    #[test]
+    fn a_notice_is_a_datagram_without_copies() {
+        let mut scene = Scene::new();
+        scene.write(0, 0, (4, 0), 100);
+        scene.queue.notice(scene.at(1));
+        let due = scene.due(1, 1_200);
+        assert_eq!(due.notices, 1);
+        assert_eq!(copies(due), [[]]);
+        assert_eq!(scene.next(), Some(150));
+    }
+
+    #[test]
+    fn rescues_end() {
+        let mut scene = Scene::new();
+        scene.write(0, 1, (4, 0), 100);
+        let mut all = Due::default();
+        for ms in 0..60_000 {
+            let due = scene.due(ms, 1_200);
+            all.rescues += due.rescues;
+            all.first += due.first;
+        }
+        assert_eq!((all.first, all.rescues), (1, u64::from(RESCUES_MAX)));
+        assert_eq!(scene.next(), None);
     }
 
     #[test]
     fn no_datagram_is_larger_than_the_path_takes() {
-        let now = Instant::now();
-        let mut queue = EchoQueue::default();
+        let mut scene = Scene::new();
         for n in 0..10 {
-            assert!(queue.offer(now, 1, (1 << 40, n << 40), &data(COPY_BYTES_MAX - 500)));
+            scene.write(0, 1, (1 << 40, n << 40), COPY_BYTES_MAX - 500);
         }
-        let due = queue.take_due(now + AFTER[0], 1_150);
-        assert!(due.iter().all(|datagram| datagram.len() <= 1_150) && due.len() == 5);
-        assert!(queue.offer(now, 1, (4, 0), &data(900)));
-        assert!(queue.take_due(now + AFTER[0], 500).is_empty(), "it does not fit any more");
-        assert_eq!(queue.next_due(), None);
+        let due = scene.due(4, 1_150);
+        assert!(due.datagrams.iter().all(|d| d.len() <= 1_150) && due.datagrams.len() == 5);
+        let due = scene.due(100, 1_150);
+        assert!(due.datagrams.len() == 1 && due.rescues == 2, "a rescue is one datagram");
+        let mut scene = Scene::new();
+        scene.write(0, 1, (4, 0), 900);
+        assert!(scene.due(4, 500).datagrams.is_empty(), "it does not fit any more");
     }
 
     #[test]
     fn what_is_too_much_is_not_echoed() {
-        let now = Instant::now();
-        let mut queue = EchoQueue::default();
-        assert!(!queue.offer(now, 0, (4, 0), &data(1)), "no loss");
-        assert!(!queue.offer(now, 1, (4, 0), &data(0)));
-        assert!(!queue.offer(now, 1, (4, 0), &data(COPY_BYTES_MAX + 1)));
-        let taken = (0..1_000).filter(|n| queue.offer(now, 1, (4, *n), &data(1))).count();
-        assert_eq!(taken, WAITING_MAX);
-        let mut queue = EchoQueue::default();
-        let taken = (0..1_000).filter(|n| queue.offer(now, 1, (4, *n), &data(1_000))).count();
-        assert_eq!(taken, BYTES_PER_S_MAX / 1_000);
-        assert!(queue.offer(now + Duration::from_secs(1), 1, (4, 0), &data(1_000)));
+        let mut scene = Scene::new();
+        assert_eq!(scene.write(0, 1, (4, 0), 0), Offered::Unfit);
+        assert_eq!(scene.write(0, 1, (4, 0), COPY_BYTES_MAX + 1), Offered::Unfit);
+        let taken = |copies, length, max| {
+            let mut scene = Scene::new();
+            let all: Vec<_> = (0..1_000).map(|n| scene.write(0, copies, (4, n), length)).collect();
+            let taken = all.iter().filter(|offered| **offered == Offered::Taken).count();
+            assert_eq!(taken, max);
+            *all.last().unwrap()
+        };
+        assert_eq!(taken(1, 1, WAITING_MAX), Offered::Full);
+        assert_eq!(taken(0, 1, WAITING_QUIET_MAX), Offered::Full);
+        assert_eq!(taken(1, 1_000, BYTES_PER_S_MAX / 1_000), Offered::Spent);
+        let mut scene = Scene::new();
+        for n in 0..1_000 {
+            scene.write(0, 2, (4, n), 1_000);
+        }
+        assert_eq!(scene.write(1_000, 2, (4, 0), 1_000), Offered::Taken, "another second");
     }
 }

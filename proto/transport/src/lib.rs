@@ -8,6 +8,8 @@
 
 #![warn(missing_docs)]
 
+pub mod priority;
+
 mod congestion;
 mod connection;
 mod error;

@@ -1,6 +1,7 @@
 //! The echo: on while packets are lost, off while they are not; the order stays.
 
 use anyhow::Result;
+use petrel_loadtest::link::Link;
 use petrel_tests::checker::Expectations;
 use petrel_tests::cluster::Stage;
 
@@ -50,6 +51,37 @@ async fn over_a_lossy_link_copies_come_first_where_an_original_is_lost() -> Resu
 async fn on_a_clean_link_nothing_is_copied() -> Result<()> {
     let (from_gateway, from_clients, in_time) = chat_over("delay=2ms").await?;
     assert_eq!((from_gateway, from_clients, in_time), (0.0, 0, 0.0));
+    Ok(())
+}
+
+/// What a link does while two people write to each other: between their messages, and for how often.
+async fn copies_after(disturb: impl Fn(&Link)) -> Result<f64> {
+    let stage = Stage::sqlite()?;
+    let gateway = stage.gateway(&[]).await?;
+    let link = link(&gateway, "delay=2ms")?;
+    let alice = person(&stage, &gateway, &link, "alice").await?;
+    let bob = person(&stage, &gateway, &link, "bob").await?;
+    let (to_bob, to_alice) = (alice.with(&bob), bob.with(&alice));
+    for n in 0..20 {
+        if n % 10 == 5 {
+            disturb(&link);
+        }
+        // Both speak, so that the gateway hears of new addresses.
+        alice.send(&to_bob, format!("alice {n}"))?;
+        bob.send(&to_alice, format!("bob {n}"))?;
+        alice.has(to_bob.id, 2 * n + 2).await?;
+        bob.has(to_bob.id, 2 * n + 2).await?;
+    }
+    stage.judge(&gateway, &Expectations::default()).await?;
+    let scrape = gateway.scrape().await?;
+    let of = |kind: &str| scrape.sum("petrel_gateway_echo_copies_sent_total", kind);
+    Ok(of("kind=\"first\"") + of("kind=\"second\""))
+}
+
+#[tokio::test]
+async fn a_change_of_port_starts_no_copies() -> Result<()> {
+    let copies = copies_after(|link| link.rebind().expect("the link's thread is there")).await?;
+    assert_eq!(copies, 0.0);
     Ok(())
 }
 
