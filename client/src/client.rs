@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use petrel_transport::{Connection, Kind as TransportKind};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -186,6 +187,7 @@ impl Client {
             moved: Notify::new(),
             probes_sent: AtomicU64::new(0),
             dial_now: Notify::new(),
+            redial: Notify::new(),
             outbox_empty: Notify::new(),
             requests: shared::new_requests(),
             tasks: TaskTracker::new(),
@@ -372,6 +374,7 @@ impl Client {
     /// The device's network changed, or is back: the connection moves to a new socket (if the
     /// endpoint is the client's own) and is probed at once; without an answer within two round trips and 300 ms
     /// another one is tried beside it, and who answers first is kept. A client that waits to dial dials at once.
+    /// On TCP, which cannot move, it dials anew, and tries QUIC too.
     pub fn network_changed(&self) {
         let shared = self.shared();
         let own = shared.endpoint.lock().clone();
@@ -388,8 +391,15 @@ impl Client {
             || shared.state.lock().is_dialed_beside;
         if is_dialing {
             shared.dial_now.notify_one();
+        } else if self.transport() == Some(TransportKind::Tcp) {
+            shared.redial.notify_one();
         }
         shared.moved.notify_one();
+    }
+
+    /// What carries the connection, while there is one.
+    pub fn transport(&self) -> Option<TransportKind> {
+        self.shared().state.lock().connection.as_ref().map(Connection::kind)
     }
 
     /// How it is doing. Takes the connection's lock: sample it, don't call it per message.

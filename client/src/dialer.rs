@@ -4,22 +4,25 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use petrel_proto::echo::{ACK_DELAY_MAX, WitnessConfig};
 use petrel_proto::wire::{self, frame::What};
-use petrel_transport::Connection;
+use petrel_transport::{Connection, Kind};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{AckFrequencyConfig, IdleTimeout, TransportConfig, VarInt};
 use quinn_proto::RandomConnectionIdGenerator;
 use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
 
 use crate::error::ClientError;
+use crate::fallback::{self, Networks, Tcp, Transports, network_towards};
 use crate::identity::{Identity, Token};
 use crate::race;
 use crate::request::Password;
 use crate::tls::{self, Trust};
+use crate::way_back::WayBack;
 
 /// Where the server is.
 #[derive(Clone, Debug)]
@@ -82,6 +85,10 @@ pub struct DialerOptions {
     pub transport: Transport,
     /// TLS sessions kept in memory for cheaper handshakes; 0: none.
     pub session_tickets: usize,
+    /// QUIC alone, TCP alone, or TCP where no UDP gets through.
+    pub transports: Transports,
+    /// The server's TCP port, if it is another than that of QUIC.
+    pub tcp_port: Option<u16>,
     /// How long a dial may take.
     pub dial_timeout: Duration,
 }
@@ -96,6 +103,8 @@ impl DialerOptions {
             endpoint: None,
             transport: Transport::default(),
             session_tickets: 8,
+            transports: Transports::default(),
+            tcp_port: None,
             dial_timeout: Duration::from_secs(10),
         }
     }
@@ -115,6 +124,9 @@ struct Inner {
     config: quinn::ClientConfig,
     dial_timeout: Duration,
     keep_alive: Option<Duration>,
+    transports: Transports,
+    tcp: Tcp,
+    networks: Networks,
 }
 
 impl Dialer {
@@ -141,6 +153,14 @@ impl Dialer {
                 config,
                 dial_timeout: options.dial_timeout,
                 keep_alive: options.transport.keep_alive,
+                transports: options.transports,
+                // Resumption would save no round trip there.
+                tcp: Tcp::new(
+                    tls::client_config(&options.trust, 0)?,
+                    &options.transport,
+                    options.tcp_port,
+                ),
+                networks: Networks::default(),
             }),
         })
     }
@@ -220,7 +240,7 @@ impl Dialer {
         request: What,
         user_name: &str,
     ) -> Result<(Identity, Option<Token>), ClientError> {
-        let line = Line::new(self.clone());
+        let line = Line::new(self.clone(), TaskTracker::new());
         let connection = line.connect(&Notify::new()).await?;
         let asked = crate::request::sign_up(&connection, request, user_name);
         let signed_up = tokio::time::timeout(self.inner.dial_timeout, asked)
@@ -233,6 +253,26 @@ impl Dialer {
 
     pub(crate) fn keep_alive(&self) -> Option<Duration> {
         self.inner.keep_alive
+    }
+
+    /// Dials QUIC.
+    pub(crate) fn quic(
+        &self,
+        endpoint: &quinn::Endpoint,
+        address: SocketAddr,
+    ) -> Result<impl Future<Output = Result<Connection, ClientError>> + use<>, ClientError> {
+        let lost = |why: String| ClientError::Connection(why);
+        let connecting = endpoint
+            .connect_with(self.inner.config.clone(), address, &self.inner.server_name)
+            .map_err(|error| lost(error.to_string()))?;
+        Ok(async move {
+            connecting.await.map(Connection::from).map_err(|error| lost(error.to_string()))
+        })
+    }
+
+    /// Of which networks it is known that they let no UDP through.
+    pub(crate) fn networks(&self) -> &Networks {
+        &self.inner.networks
     }
 
     async fn addresses(&self) -> Result<Vec<SocketAddr>, ClientError> {
@@ -274,11 +314,18 @@ pub(crate) struct Line {
     own: Mutex<Option<quinn::Endpoint>>,
     /// Which address the next dial tries.
     turn: AtomicUsize,
+    /// Where TCP connections have their tasks.
+    tasks: TaskTracker,
+    /// Where the last dial went.
+    last: Mutex<Option<SocketAddr>>,
+    /// A connection that is there already, for the next dial.
+    ready: Mutex<Option<Connection>>,
 }
 
 impl Line {
-    pub(crate) fn new(dialer: Dialer) -> Self {
-        Self { dialer, own: Mutex::default(), turn: AtomicUsize::new(0) }
+    pub(crate) fn new(dialer: Dialer, tasks: TaskTracker) -> Self {
+        let (own, last, ready) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { dialer, own, turn: AtomicUsize::new(0), tasks, last, ready }
     }
 
     /// Dials, and while there is no answer anew, also when `anew` is notified. Each try goes to the
@@ -290,18 +337,58 @@ impl Line {
     }
 
     async fn dial(&self) -> Result<Connection, ClientError> {
-        let lost = |why: String| ClientError::Connection(why);
+        let ready = self.ready.lock().take();
+        if let Some(ready) = ready {
+            return Ok(ready);
+        }
         let addresses = self.dialer.addresses().await?;
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let address = addresses[turn % addresses.len()];
+        *self.last.lock() = Some(address);
+        let tcp = tcp(&self.dialer.inner, address, &self.tasks);
+        let Transports::Race { head_start } = self.dialer.inner.transports else {
+            return match self.dialer.inner.transports {
+                Transports::Tcp => tcp.await,
+                _ => self.quic(address)?.await,
+            };
+        };
+        let network = network_towards(address);
+        let networks = self.dialer.networks();
+        let head_start = networks.head_start(network, head_start, Instant::now());
+        let connection = fallback::race(self.quic(address)?, tcp, head_start).await?;
+        let networks = self.dialer.networks();
+        match connection.kind() {
+            Kind::Quic => networks.lets_udp_through(network),
+            Kind::Tcp => networks.blocks_udp(network, Instant::now()),
+        }
+        Ok(connection)
+    }
+
+    /// What may be better than this connection: nothing than QUIC, QUIC than TCP if it is not off.
+    pub(crate) fn way_back(&self, from: &Connection) -> WayBack {
+        if from.kind() == Kind::Quic {
+            return WayBack::NotWanted;
+        }
+        match (self.dialer.inner.transports, *self.last.lock()) {
+            (Transports::Race { .. }, Some(address)) => match self.endpoint(address) {
+                Ok(endpoint) => WayBack::to_quic(self.dialer.clone(), endpoint, address),
+                Err(_) => WayBack::Redial,
+            },
+            _ => WayBack::Redial,
+        }
+    }
+
+    /// The next dial is answered with this connection, if there is one.
+    pub(crate) fn go_on_with(&self, connection: Option<Connection>) {
+        *self.ready.lock() = connection;
+    }
+
+    fn quic(
+        &self,
+        address: SocketAddr,
+    ) -> Result<impl Future<Output = Result<Connection, ClientError>> + use<>, ClientError> {
         let endpoint = self.endpoint(address)?;
-        let inner = &self.dialer.inner;
-        endpoint
-            .connect_with(inner.config.clone(), address, &inner.server_name)
-            .map_err(|error| lost(error.to_string()))?
-            .await
-            .map(Connection::from)
-            .map_err(|error| lost(error.to_string()))
+        self.dialer.quic(&endpoint, address)
     }
 
     fn endpoint(&self, server: SocketAddr) -> Result<quinn::Endpoint, ClientError> {
@@ -332,6 +419,15 @@ impl Line {
             drop(tokio::time::timeout(LAST_PACKET, own.wait_idle()).await);
         }
     }
+}
+
+fn tcp(
+    inner: &Arc<Inner>,
+    address: SocketAddr,
+    tasks: &TaskTracker,
+) -> impl Future<Output = Result<Connection, ClientError>> + use<> {
+    let (inner, tasks) = (Arc::clone(inner), tasks.clone());
+    async move { inner.tcp.dial(address, &inner.server_name, &tasks).await }
 }
 
 /// Bytes of datagrams (who is typing, copies) that wait to be read or sent; older ones are dropped.

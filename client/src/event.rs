@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use petrel_proto::code::Code;
+use petrel_transport::Kind as TransportKind;
 
 use crate::entry::{Entry, Preview};
 use crate::id::{ConversationId, MessageId, UserId};
@@ -108,6 +109,8 @@ pub enum Event {
         session: [u8; 16],
         /// The server's clock minus this device's, in milliseconds.
         clock_offset_ms: i64,
+        /// What carries the connection.
+        transport: TransportKind,
     },
     /// Not connected any more.
     Offline {

@@ -21,6 +21,7 @@ mod entry;
 mod error;
 mod event;
 mod event_queue;
+mod fallback;
 mod file_link;
 mod frames;
 mod id;
@@ -47,6 +48,7 @@ mod timeline;
 mod tls;
 mod typing;
 mod watch;
+mod way_back;
 
 pub use body::{BODY_BYTES_MAX, Undecodable};
 pub use client::{Client, Events, Stats};
@@ -58,11 +60,13 @@ pub use error::{ClientError, SendError, SendOutcomeError};
 pub use event::{
     Acked, ConversationRef, Event, GapReason, Observer, OfflineReason, Receipt, Refused,
 };
+pub use fallback::Transports;
 pub use id::{ConversationId, DeviceId, IdError, MessageClock, MessageId, UserId};
 pub use identity::{Identity, Secret, Token};
 pub use logged::{GroupEvent, OwnChange, OwnEvent};
 pub use options::{ClientOptions, OutboxPlace};
 pub use petrel_proto::code::Code;
+pub use petrel_transport::Kind as TransportKind;
 pub use quinn;
 pub use request::{
     Account, AccountCommand, Audience, Contact, ContactCommand, Contacts, Device, Friendship,

@@ -26,6 +26,7 @@ use crate::request;
 use crate::shared::{Phase, Shared};
 use crate::state::unix_ms;
 use crate::tend;
+use crate::way_back;
 
 /// Receipts in one Hello, at the most (the protocol's limit).
 const HELLO_RECEIPTS_MAX: usize = 256;
@@ -65,7 +66,7 @@ pub(crate) enum Next {
 pub(crate) async fn run(shared: Arc<Shared>) {
     let cancel = shared.cancel.clone();
     let session = Session {
-        line: Line::new(shared.options.dialer.clone()),
+        line: Line::new(shared.options.dialer.clone(), shared.tasks.clone()),
         token: Mutex::new(shared.options.token.clone()),
         shared: Arc::clone(&shared),
     };
@@ -331,13 +332,14 @@ impl Session {
         if said.session.len() == session.len() {
             session.copy_from_slice(&said.session);
         }
+        let transport = connection.kind();
         *self.shared.dictionaries.lock() = said.dictionaries.iter().copied().take(64).collect();
         self.shared.connected(
             connection.clone(),
             said.streams_max,
             said.server_time_ms,
             &said.features,
-            |clock_offset_ms| Event::Online { user, session, clock_offset_ms },
+            |clock_offset_ms| Event::Online { user, session, clock_offset_ms, transport },
         );
         Ok(())
     }
@@ -347,6 +349,8 @@ impl Session {
         let SignedIn { connection, control, hello } = signed_in;
         let shared = Arc::clone(&self.shared);
         let (answers, answered) = mpsc::channel(4);
+        let way_back = self.line.way_back(connection);
+        let mut found = None;
         let ended = tokio::select! {
             ended = control::read(&shared, control, answers) => ended,
             () = datagram::read(&shared, connection) => lost(connection).await,
@@ -355,7 +359,13 @@ impl Session {
             ended = self.refresh(connection, hello, answered) => ended,
             () = tend::keep_time(&shared) => lost(connection).await,
             ended = self.stand_by(connection) => ended,
+            better = way_back::wanted(way_back, &shared.redial) => {
+                found = better;
+                let why = OfflineReason::Lost("another connection is wanted".to_owned());
+                Ended { why, next: Next::HandOver }
+            }
         };
+        self.line.go_on_with(found);
         match (&ended.next, connection.close_reason()) {
             // The connection's own reason says more than what became of one stream.
             (Next::Again(_), Some(reason)) => closed(&reason),

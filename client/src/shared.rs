@@ -64,6 +64,8 @@ pub(crate) struct Shared {
     pub(crate) probes_sent: AtomicU64,
     /// Dial now.
     pub(crate) dial_now: Notify,
+    /// The network changed under a connection that cannot follow.
+    pub(crate) redial: Notify,
     pub(crate) outbox_empty: Notify,
     pub(crate) requests: Semaphore,
     pub(crate) tasks: TaskTracker,

@@ -20,7 +20,7 @@ use petrel_core::{account, limits};
 pub use layer::{Loaded, Origin, Problem};
 pub use setting::{Section, Setting, SettingType};
 use setting::{configuration, section};
-pub use value::{Bounded, ByteSize, IssuerAlgorithm, Secret, Span};
+pub use value::{Bounded, ByteSize, IssuerAlgorithm, Secret, Span, TcpListen};
 
 /// Why the configuration is refused.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +79,10 @@ section! {
     pub struct Gateway {
         /// UDP address. Beyond loopback a certificate of one's own is required (`tls.certificate`).
         pub listen: SocketAddr = loopback(4433),
-        /// Connections at once, at the most.
+        /// TCP address for clients whose network lets no UDP through: `same` (as `gateway.listen`), an
+        /// address of its own (clients are told its port), or `off`.
+        pub listen_tcp: TcpListen = TcpListen::Same,
+        /// Connections at once, at the most, on UDP and TCP together.
         pub connections_max: Bounded<1, 1_000_000> = Bounded(25_000),
         /// Memory that all connections' windows and queues may take together when
         /// filled by hostile peers; `connections_max` times one connection's cap
@@ -308,15 +311,23 @@ impl Config {
             let what = "set both (PEM files), or neither for a self-signed development certificate";
             return Err((set, format!("{missing} is missing; {what}")));
         }
-        if !self.gateway.listen.ip().is_loopback() && self.tls.certificate.is_none() {
-            return Err((
-                "gateway.listen",
-                format!(
-                    "{} is reachable from outside, and the development certificate is not for that; \
-                     set tls.certificate and tls.key, or listen on 127.0.0.1",
-                    self.gateway.listen
-                ),
-            ));
+        let listens = [
+            ("gateway.listen", Some(self.gateway.listen)),
+            ("gateway.listen_tcp", self.listen_tcp()),
+        ];
+        for (key, listen) in listens {
+            if let Some(listen) = listen
+                && !listen.ip().is_loopback()
+                && self.tls.certificate.is_none()
+            {
+                return Err((
+                    key,
+                    format!(
+                        "{listen} is reachable from outside, and the development certificate is not for \
+                         that; set tls.certificate and tls.key, or listen on 127.0.0.1"
+                    ),
+                ));
+            }
         }
         if !self.admin.listen.ip().is_loopback() {
             return Err((
@@ -352,6 +363,15 @@ impl Config {
             ));
         }
         Ok(())
+    }
+
+    /// Where TCP listens, if it does.
+    pub fn listen_tcp(&self) -> Option<SocketAddr> {
+        match self.gateway.listen_tcp {
+            TcpListen::Same => Some(self.gateway.listen),
+            TcpListen::Off => None,
+            TcpListen::At(address) => Some(address),
+        }
     }
 
     /// What one connection may take at the most: windows, queue, frames being read, state.

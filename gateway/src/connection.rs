@@ -9,7 +9,7 @@ use futures_util::future::join;
 use parking_lot::Mutex;
 use petrel_core::rate::{Bucket, Rate};
 use petrel_proto::code::Code;
-use petrel_transport::{Connection, RecvStream, SendStream};
+use petrel_transport::{Connection, Kind, RecvStream, SendStream};
 use quinn::{Connecting, Incoming};
 use rustc_hash::FxHashMap;
 use tokio::sync::{Semaphore, SetOnce};
@@ -86,6 +86,8 @@ impl Drop for Fuse {
 #[derive(Debug)]
 pub(crate) struct Doors {
     connections: AtomicUsize,
+    /// Those of them that TCP carries.
+    on_tcp: AtomicUsize,
     connections_max: usize,
     connects: Rate,
     registrations: Rate,
@@ -106,11 +108,14 @@ struct Source {
 
 /// Counts a connection for as long as it lives.
 #[derive(Debug)]
-pub(crate) struct Place(Arc<Gateway>);
+pub(crate) struct Place(Arc<Gateway>, Kind);
 
 impl Drop for Place {
     fn drop(&mut self) {
         self.0.doors.connections.fetch_sub(1, Ordering::Relaxed);
+        if self.1 == Kind::Tcp {
+            self.0.doors.on_tcp.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -120,6 +125,7 @@ impl Doors {
         let (g, a) = (&config.gateway, &config.auth);
         Self {
             connections: AtomicUsize::new(0),
+            on_tcp: AtomicUsize::new(0),
             connections_max: g.connections_max.to_usize(),
             connects: Rate::new(g.connects_per_s.to_u32(), g.connects_burst.to_u32()),
             registrations: Rate::new(
@@ -143,6 +149,11 @@ impl Doors {
     /// Connections that live.
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Those of them that TCP carries.
+    pub(crate) fn connections_on_tcp(&self) -> usize {
+        self.on_tcp.load(Ordering::Relaxed)
     }
 
     /// Takes one new connection from its source's rate; milliseconds to wait if there is none.
@@ -198,13 +209,16 @@ impl Doors {
         take(sources.entry(network_of(source)).or_default()).map_err(|ns| ns.div_ceil(1_000_000))
     }
 
-    fn place(gateway: &Arc<Gateway>) -> Option<Place> {
+    fn place(gateway: &Arc<Gateway>, kind: Kind) -> Option<Place> {
         let doors = &gateway.doors;
         if doors.connections.fetch_add(1, Ordering::Relaxed) >= doors.connections_max {
             doors.connections.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
-        Some(Place(Arc::clone(gateway)))
+        if kind == Kind::Tcp {
+            doors.on_tcp.fetch_add(1, Ordering::Relaxed);
+        }
+        Some(Place(Arc::clone(gateway), kind))
     }
 }
 
@@ -220,36 +234,59 @@ fn network_of(ip: IpAddr) -> IpAddr {
 /// and dearest part of the handshake is done here and now, by the one task that accepts, and not by
 /// as many tasks as there are attempts: in a storm of them all others wait for one at the most.
 pub(crate) fn admit(gateway: &Arc<Gateway>, incoming: Incoming) {
-    if gateway.doors.take_connect(incoming.remote_address().ip()).is_err() {
-        metrics::connection_refused("rate");
-        return incoming.refuse();
-    }
-    let Some(place) = Doors::place(gateway) else {
-        metrics::connection_refused("full");
+    let Some(place) = enter(gateway, incoming.remote_address().ip(), Kind::Quic) else {
         return incoming.refuse();
     };
     let began = std::time::Instant::now();
     match incoming.accept() {
         Ok(connecting) => {
-            gateway.tasks.spawn(run(Arc::clone(gateway), (connecting, began), place));
+            let handshake = shake_hands(Arc::clone(gateway), connecting);
+            gateway.tasks.spawn(run(Arc::clone(gateway), handshake, began, Some(place)));
         }
-        Err(error) => handshake_failed(&error),
+        Err(error) => handshake_failed(Kind::Quic, &error),
     }
 }
 
-fn handshake_failed(error: &quinn::ConnectionError) {
-    metrics::connection_refused("handshake");
-    tracing::debug!(%error, "a handshake failed");
+/// A place for one more connection from there, if its source's rate and the gateway's bound allow it.
+pub(crate) fn enter(gateway: &Arc<Gateway>, source: IpAddr, kind: Kind) -> Option<Place> {
+    if gateway.doors.take_connect(source).is_err() {
+        metrics::connection_refused(kind, "rate");
+        return None;
+    }
+    let place = Doors::place(gateway, kind);
+    if place.is_none() {
+        metrics::connection_refused(kind, "full");
+    }
+    place
 }
 
-/// Serves a connection from its first packet to its end.
-fn run(
+/// A handshake came to nothing.
+pub(crate) fn handshake_failed(kind: Kind, error: &dyn std::fmt::Display) {
+    metrics::connection_refused(kind, "handshake");
+    tracing::debug!(%kind, %error, "a handshake failed");
+}
+
+/// QUIC's handshake.
+async fn shake_hands(gateway: Arc<Gateway>, connecting: Connecting) -> Option<Connection> {
+    let limit = gateway.config.gateway.handshake_timeout.duration();
+    match timeout(limit, connecting).await {
+        Ok(Ok(connection)) => return Some(connection.into()),
+        Ok(Err(error)) => handshake_failed(Kind::Quic, &error),
+        Err(_) => metrics::connection_refused(Kind::Quic, "handshake_timeout"),
+    }
+    None
+}
+
+/// Serves a connection from its handshake to its end. Its place is held here, or by who holds the
+/// socket.
+pub(crate) fn run(
     gateway: Arc<Gateway>,
-    (connecting, began): (Connecting, std::time::Instant),
-    place: Place,
+    handshake: impl Future<Output = Option<Connection>> + Send + 'static,
+    began: std::time::Instant,
+    place: Option<Place>,
 ) -> impl Future<Output = ()> + Send {
     // Boxed: an idle connection is not to keep room for its beginning.
-    let beginning = Box::pin(begin(gateway, connecting, began));
+    let beginning = Box::pin(begin(gateway, handshake, began));
     async move {
         let _place = place;
         let Some(connected) = beginning.await else { return };
@@ -266,7 +303,7 @@ fn run(
             session.queue().end(Code::Ok);
         }
         let reason = context.connection.close_reason();
-        metrics::connection_closed(reason.as_ref());
+        metrics::connection_closed(context.connection.kind(), reason.as_ref());
         tracing::debug!(
             reason = reason.map(|r| r.to_string()),
             seconds = began.elapsed().as_secs(),
@@ -286,21 +323,12 @@ struct Connected {
 /// The handshake, and what comes until somebody has signed in.
 async fn begin(
     gateway: Arc<Gateway>,
-    connecting: Connecting,
+    handshake: impl Future<Output = Option<Connection>> + Send,
     began: std::time::Instant,
 ) -> Option<Connected> {
     let settings = &gateway.config.gateway;
-    let connection = match timeout(settings.handshake_timeout.duration(), connecting).await {
-        Ok(Ok(connection)) => Connection::from(connection),
-        Ok(Err(error)) => {
-            handshake_failed(&error);
-            return None;
-        }
-        Err(_) => {
-            metrics::connection_refused("handshake_timeout");
-            return None;
-        }
-    };
+    let connection = handshake.await?;
+    metrics::connection_accepted(connection.kind());
     metrics::get().handshake.record(began.elapsed());
     let _fuse = Fuse::of(&connection);
     let deadline = Instant::now() + settings.sign_in_timeout.duration();

@@ -10,7 +10,7 @@ use petrel_core::store::Receipt;
 use petrel_proto::code::Code;
 use petrel_proto::wire::{self, frame::What};
 use petrel_proto::{frame, version};
-use petrel_transport::SendStream;
+use petrel_transport::{Kind, SendStream};
 
 use crate::auth::Identity;
 use crate::connection::{Context, Fuse};
@@ -117,7 +117,7 @@ async fn sign_in(context: &Context, hello: &wire::Hello) -> Result<Arc<Session>,
         queue,
         gateway.budget.session_share(),
         Arc::clone(&context.large_frames),
-        &features(gateway, hello),
+        &features(gateway, context.connection.kind(), hello),
     ));
     if !gateway.enter(&session) {
         return Err(Rejection::Overloaded { what: "this user's sessions here" });
@@ -132,9 +132,11 @@ async fn sign_in(context: &Context, hello: &wire::Hello) -> Result<Arc<Session>,
 }
 
 /// What both sides have.
-fn features(gateway: &Gateway, hello: &wire::Hello) -> Vec<&'static str> {
+fn features(gateway: &Gateway, kind: Kind, hello: &wire::Hello) -> Vec<&'static str> {
     let mut common = version::common_features(hello.features.iter().map(String::as_str));
-    common.retain(|feature| *feature != version::FEATURE_ECHO || gateway.config.gateway.echo);
+    // On TCP the kernel sends again what was lost, and a copy would stand behind it.
+    let echo = gateway.config.gateway.echo && kind == Kind::Quic;
+    common.retain(|feature| *feature != version::FEATURE_ECHO || echo);
     common
 }
 
@@ -143,7 +145,10 @@ fn welcome(gateway: &Gateway, session: &Session, hello: &wire::Hello) -> Bytes {
         server_time_ms: clock::unix_ms(),
         session: Bytes::copy_from_slice(session.id().as_bytes()),
         user: Bytes::copy_from_slice(session.user().as_bytes()),
-        features: features(gateway, hello).into_iter().map(str::to_owned).collect(),
+        features: features(gateway, session.connection().kind(), hello)
+            .into_iter()
+            .map(str::to_owned)
+            .collect(),
         dictionaries: gateway.dictionaries.versions(),
         body_bytes_max: u32::try_from(limits::BODY_BYTES_MAX).unwrap_or(u32::MAX),
         streams_max: gateway.config.gateway.streams_max.to_u32(),

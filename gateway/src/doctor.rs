@@ -67,7 +67,7 @@ impl Finding {
 pub async fn examine(config: &Config) -> Vec<Finding> {
     let mut found = vec![
         system::udp_buffers(),
-        system::open_files(),
+        system::open_files(config),
         system::clock().await,
         files::data_dir(&config.data_dir),
         files::certificate(config),

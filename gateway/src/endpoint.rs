@@ -26,7 +26,7 @@ use crate::datagram;
 use crate::keys::{self, Certificate};
 
 /// Bytes that a peer may send on one stream before we have read them.
-const STREAM_WINDOW: u32 = 96 * 1024;
+pub(crate) const STREAM_WINDOW: u32 = 96 * 1024;
 /// Bytes that a peer may send on all streams before we have read them.
 pub(crate) const RECEIVE_WINDOW: u64 = 128 * 1024;
 /// Bytes that we keep for a peer until it has acknowledged them.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use metrics::gauge;
 use parking_lot::Mutex;
 use petrel_core::store::Durability;
+use petrel_transport::Kind;
 use serde::Serialize;
 
 use crate::directory_mirror::MARKED_MAX;
@@ -75,9 +76,8 @@ impl Health {
         let queued: usize = sessions.iter().map(|s| s.queue().bytes()).sum();
         let as_gauge = |n: usize| u32::try_from(n).map_or(f64::from(u32::MAX), f64::from);
         gauge!("petrel_gateway_sessions").set(as_gauge(sessions.len()));
-        gauge!("petrel_gateway_connections").set(as_gauge(gateway.doors.connections()));
-        gauge!("petrel_gateway_connections_max")
-            .set(as_gauge(gateway.config.gateway.connections_max.to_usize()));
+        let (doors, max) = (&gateway.doors, gateway.config.gateway.connections_max.to_usize());
+        our::connections(doors.connections(), doors.connections_on_tcp(), max);
         gauge!("petrel_gateway_conversations").set(as_gauge(gateway.conversations.len()));
         gauge!("petrel_gateway_passwords_waiting").set(as_gauge(gateway.passwords.waiting()));
         gauge!("petrel_gateway_fanout_waiting_entries_max")
@@ -109,6 +109,10 @@ impl Health {
         crate::process::sample(self.quic_port);
         let (mut received, mut sent) = (0u64, 0u64);
         for (n, session) in sessions.iter().enumerate() {
+            // TCP tells neither losses nor, here, round trips.
+            if session.connection().kind() != Kind::Quic {
+                continue;
+            }
             let stats = session.connection().stats();
             received += stats.received_bytes;
             sent += stats.sent_bytes;

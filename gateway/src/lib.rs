@@ -43,6 +43,7 @@ mod session;
 mod session_table;
 mod session_writer;
 mod stream;
+mod tcp;
 mod translate;
 mod typing;
 

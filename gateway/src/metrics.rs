@@ -1,6 +1,7 @@
 //! The gateway's metrics: names, help, bucket edges, one function or handle per
 //! event. Names follow Prometheus' rules; labels come from enums only.
 
+mod connection;
 mod echo;
 pub(crate) mod path;
 
@@ -11,8 +12,10 @@ use metrics::{Counter, Gauge, Histogram, Unit, counter, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use petrel_core::error::Rejection;
 use petrel_proto::code::Code;
-use petrel_transport::ConnectionError;
 
+pub(crate) use connection::{
+    connection_accepted, connection_closed, connection_refused, connections,
+};
 pub(crate) use echo::{echo_delivered, echo_offered, echo_received, echo_sent};
 
 /// Upper edges of buckets for spans of time, in seconds; among them the goals.
@@ -197,23 +200,6 @@ pub(crate) fn password_overflow() {
     counter!("petrel_gateway_passwords_overflows_total").increment(1);
 }
 
-/// A connection attempt was turned away or did not come about.
-pub(crate) fn connection_refused(reason: &'static str) {
-    counter!("petrel_gateway_connections_refused_total", "reason" => reason).increment(1);
-}
-
-/// A connection ended.
-pub(crate) fn connection_closed(reason: Option<&ConnectionError>) {
-    let reason = match reason {
-        None | Some(ConnectionError::LocallyClosed) => "here",
-        Some(ConnectionError::ApplicationClosed { .. }) => "client",
-        Some(ConnectionError::TimedOut) => "silence",
-        Some(ConnectionError::Reset) => "reset",
-        Some(_) => "transport",
-    };
-    counter!("petrel_gateway_connections_closed_total", "reason" => reason).increment(1);
-}
-
 /// A request was served.
 pub(crate) fn request(name: &'static str, took: Duration) {
     histogram!("petrel_gateway_request_seconds", "request" => name).record(took);
@@ -286,12 +272,7 @@ fn begin_at_zero() {
     for result in Typing::ALL {
         counter!("petrel_gateway_typing_total", "result" => result.label()).absolute(0);
     }
-    for reason in ["rate", "full", "handshake", "handshake_timeout"] {
-        counter!("petrel_gateway_connections_refused_total", "reason" => reason).absolute(0);
-    }
-    for reason in ["here", "client", "silence", "reset", "transport"] {
-        counter!("petrel_gateway_connections_closed_total", "reason" => reason).absolute(0);
-    }
+    connection::begin_at_zero();
     for reason in ["unauthenticated", "rate_limited"] {
         counter!("petrel_gateway_admin_refused_total", "reason" => reason).absolute(0);
     }
@@ -303,6 +284,7 @@ fn begin_at_zero() {
 
 fn describe() {
     use metrics::{describe_counter, describe_gauge, describe_histogram};
+    connection::describe();
     path::describe();
     for (name, help) in [
         ("petrel_gateway_streams_total", "Streams that clients opened."),
@@ -354,11 +336,6 @@ fn describe() {
             "petrel_gateway_sessions_revoked_total",
             "Sessions ended because their device was signed out for good.",
         ),
-        (
-            "petrel_gateway_connections_refused_total",
-            "Connection attempts that did not become connections.",
-        ),
-        ("petrel_gateway_connections_closed_total", "Connections that ended, by who ended them."),
         ("petrel_process_panics_total", "Panics caught by the hook."),
         ("petrel_gateway_mirror_writes_total", "Users' entries written to the mirror in Redis."),
         (
@@ -383,8 +360,6 @@ fn describe() {
         describe_counter!(name, Unit::Bytes, help);
     }
     for (name, help) in [
-        ("petrel_gateway_connections", "Connections that live."),
-        ("petrel_gateway_connections_max", "Connections at once, at the most."),
         ("petrel_gateway_sessions", "Sessions signed in."),
         ("petrel_gateway_conversations", "Conversations in memory."),
         ("petrel_gateway_passwords_waiting", "Passwords waiting for a thread or being hashed."),

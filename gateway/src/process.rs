@@ -25,7 +25,7 @@ pub(crate) fn sample(quic_port: u16) {
         let open = u32::try_from(files.take(FILES_COUNTED_MAX).count()).unwrap_or(u32::MAX);
         gauge!("petrel_process_open_files").set(f64::from(open));
     }
-    if let Some(most) = read("/proc/self/limits").as_deref().and_then(files_max) {
+    if let Some(most) = open_files_max() {
         gauge!("petrel_process_open_files_max").set(most);
     }
     let drops = ["/proc/self/net/udp", "/proc/self/net/udp6"]
@@ -35,6 +35,11 @@ pub(crate) fn sample(quic_port: u16) {
     if let Some(drops) = drops {
         counter!("petrel_quic_udp_receive_drops_total").absolute(drops);
     }
+}
+
+/// How many files and sockets may be open, if the kernel tells.
+pub(crate) fn open_files_max() -> Option<f64> {
+    read("/proc/self/limits").as_deref().and_then(files_max)
 }
 
 /// Names and meanings for the exporter.

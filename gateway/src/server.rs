@@ -3,7 +3,7 @@
 //!
 //! | task | its end means |
 //! |---|---|
-//! | accepting connections | the endpoint is closed: stop |
+//! | accepting connections, on UDP and TCP | the endpoint is closed: stop |
 //! | writers (`petrel-storage`) | by themselves only through a panic: drain and exit with an error |
 //! | receipts, when devices were seen | only at the stop, after a last flush |
 //! | presence, typing that waits for the store | only at the stop |
@@ -36,7 +36,7 @@ use uuid::Uuid;
 
 use crate::admin::{AdminToken, FewConnections};
 use crate::auth::Tokens;
-use crate::config::Config;
+use crate::config::{Config, TcpListen};
 use crate::dictionaries::Dictionaries;
 use crate::endpoint::{self, CurrentCertificate};
 use crate::fanout::Fanout;
@@ -46,7 +46,7 @@ use crate::issuer::{self, Issuer};
 use crate::keys::{self, Certificate};
 use crate::password::Passwords;
 use crate::{
-    admin, connection, directory_mirror, metrics, presence, receipts, revoked, seen, typing,
+    admin, connection, directory_mirror, metrics, presence, receipts, revoked, seen, tcp, typing,
 };
 
 /// Between two looks at the certificate's files.
@@ -57,6 +57,8 @@ const ADMIN_CONNECTIONS_MAX: usize = 256;
 const METRICS_CONNECTIONS_MAX: usize = 32;
 /// Clients reconnect after a time between these, in milliseconds.
 const RECONNECT_AFTER_MS: (u32, u32) = (100, 2_000);
+/// Ports that are tried where the kernel chooses.
+const PORT_TRIES: u32 = 16;
 /// For the last frames and the CLOSE to leave.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -65,8 +67,12 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 pub struct Server {
     gateway: Arc<Gateway>,
     endpoint: quinn::Endpoint,
+    /// Cancelled when connections on TCP are to be closed.
+    closing: CancellationToken,
     /// Where QUIC listens.
     pub quic: SocketAddr,
+    /// Where TCP listens, if it does.
+    pub tcp: Option<SocketAddr>,
     /// Where admin HTTP listens.
     pub admin: SocketAddr,
     /// Where `/livez`, `/readyz` and `/metrics` are for others, if anywhere.
@@ -137,12 +143,15 @@ impl Server {
                 None => None,
             };
         let metrics_at = metrics_port.as_ref().map(TcpListener::local_addr).transpose();
-        let endpoint = endpoint::open(&gateway.config, Arc::clone(&current))?;
+        let (endpoint, listener) = open_ports(&gateway.config, &current)?;
         let quic = endpoint.local_addr().context("the QUIC socket has no address")?;
+        let tcp = listener.as_ref().map(tcp::Listener::address).transpose();
         let health = Arc::new(Health::new(quic.port()));
         health.set_storage(durability);
         let server = Self {
             quic,
+            tcp: tcp.context("the TCP socket has no address")?,
+            closing: CancellationToken::new(),
             metrics: metrics_at.context("the socket for metrics has no address")?,
             admin: admin_port.local_addr().context("the admin socket has no address")?,
             fingerprint: keys::hex(&certificate.fingerprint),
@@ -153,6 +162,11 @@ impl Server {
         if let Some(directory) = directory {
             let mirror = directory_mirror::run(Arc::clone(&server.gateway), directory);
             server.gateway.tasks.spawn(mirror);
+        }
+        if let Some(listener) = listener {
+            let accepting = Arc::clone(&server.gateway);
+            let closing = server.closing.clone();
+            server.gateway.tasks.spawn(tcp::accept(accepting, listener, closing));
         }
         server.spawn_tasks((admin_port, metrics_port), metrics, health, current, admin_token);
         Ok(server)
@@ -231,6 +245,7 @@ impl Server {
         .ok();
         self.endpoint
             .close(VarInt::from_u32(Code::GoingAway.number()), Code::GoingAway.label().as_bytes());
+        self.closing.cancel();
         tokio::time::timeout(LAST_WORDS, self.endpoint.wait_idle()).await.ok();
         gateway.tasks.close();
         tokio::time::timeout_at(deadline + LAST_WORDS, gateway.tasks.wait()).await.ok();
@@ -274,6 +289,30 @@ fn start_writers(gateway: &Arc<Gateway>) -> Writers<crate::fanout::Tag> {
     let back: Weak<Gateway> = Arc::downgrade(gateway);
     let fanout = Arc::new(Fanout::new(back));
     Writers::start(|| gateway.store.appender(), &fanout, &gateway.budget, &options, &gateway.tasks)
+}
+
+/// Opens the ports of clients. Where the kernel is asked to choose a port, it may choose one for UDP that
+/// is taken for TCP.
+fn open_ports(
+    config: &Config,
+    certificate: &Arc<CurrentCertificate>,
+) -> Result<(quinn::Endpoint, Option<tcp::Listener>)> {
+    let mut tries = 1..PORT_TRIES;
+    loop {
+        let endpoint = endpoint::open(config, Arc::clone(certificate))?;
+        let at = match config.gateway.listen_tcp {
+            TcpListen::Same => {
+                Some(endpoint.local_addr().context("the QUIC socket has no address")?)
+            }
+            _ => config.listen_tcp(),
+        };
+        let Some(at) = at else { return Ok((endpoint, None)) };
+        match tcp::Listener::open(at, Arc::clone(certificate)) {
+            Ok(listener) => return Ok((endpoint, Some(listener))),
+            Err(_) if config.gateway.listen.port() == 0 && tries.next().is_some() => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 async fn accept(gateway: Arc<Gateway>, endpoint: quinn::Endpoint) {

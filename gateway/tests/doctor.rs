@@ -103,7 +103,7 @@ fn before_the_first_start_all_is_well_and_nothing_is_made() {
     let place = Place::new();
     let (status, checks) = place.doctor();
     assert_eq!(status, 0, "{checks:?}");
-    assert_eq!(checks.len(), 14, "{checks:?}");
+    assert_eq!(checks.len(), 15, "{checks:?}");
     assert!(!place.data().exists());
     let ran = place.run(&["doctor"]);
     let text = String::from_utf8(ran.stdout).unwrap();
@@ -116,6 +116,7 @@ fn beside_a_running_gateway_ports_are_its_own_and_it_answers() {
     let running = place.serve();
     place.expect("admin port", "ok", &["ready"]);
     place.expect("quic port", "ok", &["running gateway"]);
+    place.expect("tcp port", "ok", &["running gateway"]);
     place.expect("udp loopback", "ok", &["answers QUIC"]);
     place.expect("tables", "ok", &["of this version"]);
     place.expect("certificate", "ok", &["localhost"]);

@@ -12,6 +12,7 @@
 pub mod admin;
 pub mod arrival;
 pub mod body;
+pub mod carrier;
 pub mod compare;
 pub mod dial;
 pub mod environment;
@@ -141,6 +142,7 @@ fn run(options: &Options, progress: &Progress) -> anyhow::Result<Option<Report>>
             Scenario::Resume => Box::pin(scenario::resume::run(options, progress)).await,
             Scenario::Blackout => Box::pin(scenario::blackout::run(options, progress)).await,
             Scenario::Login => Box::pin(scenario::login::run(options, progress)).await,
+            Scenario::Start => Box::pin(scenario::start::run(options, progress)).await,
             Scenario::Relay => Box::pin(scenario::relay::run(options, progress)).await,
             Scenario::RelayServer | Scenario::CompareRelay => {
                 Box::pin(relay::server::run(options.fault)).await?;

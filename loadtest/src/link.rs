@@ -1,5 +1,6 @@
 //! An emulated bad network: a UDP relay between clients and a server that delays, loses, doubles,
-//! reorders and damages what crosses it, by a [`Profile`]. No privileges are needed.
+//! reorders and damages what crosses it, by a [`Profile`]. No privileges are needed. For TCP there is a
+//! relay that delays alone ([`Stretched`]).
 //!
 //! Each client address is a link of its own, with its own random numbers, queue and bursts in each
 //! direction, and its own socket towards the server. Two threads do the work: one reads and
@@ -13,8 +14,10 @@ mod path;
 pub mod profile;
 mod relay;
 mod schedule;
+mod stretched;
 
 pub use alone::{LinkOptions, run};
 pub use counters::{Counts, DirectionCounts};
 pub use profile::{Direction, Loss, Profile, Rate};
 pub use relay::Link;
+pub use stretched::Stretched;

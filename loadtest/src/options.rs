@@ -1,5 +1,7 @@
 //! The command line. What is wrong is refused with the option's name, exit status 2.
 
+mod name;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -7,86 +9,19 @@ use clap::Parser;
 use serde::{Serialize, Serializer};
 
 use crate::body::BODY_BYTES_MAX;
+use crate::carrier::Carrier;
 use crate::goal::Goal;
 use crate::layout::Layout;
 use crate::ledger::MESSAGES_MAX;
 use crate::link::Profile;
 
-/// What is run.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Scenario {
-    /// Chat between pairs.
-    OneToOne,
-    /// Full handshakes with sign-in by token.
-    Connect,
-    /// Memory of idle signed-in connections.
-    Idle,
-    /// Groups whose members are all online.
-    Group,
-    /// Many sessions lose their connections at once and come back, beside chat.
-    Resume,
-    /// A network that is dark for a while, or a gateway that is killed and started again, in mid-chat.
-    Blackout,
-    /// One person's visits: sign-in, the list, what was missed.
-    Login,
-    /// The harness's own bare QUIC relay, as a yardstick.
-    Relay,
-    /// `one-to-one` and `relay`, interleaved; their ratio.
-    CompareRelay,
-    /// The relay's server process.
-    RelayServer,
-}
-
-impl Scenario {
-    const ALL: [(&'static str, Self); 10] = [
-        ("one-to-one", Self::OneToOne),
-        ("connect", Self::Connect),
-        ("idle", Self::Idle),
-        ("group", Self::Group),
-        ("resume", Self::Resume),
-        ("blackout", Self::Blackout),
-        ("login", Self::Login),
-        ("relay", Self::Relay),
-        ("compare-relay", Self::CompareRelay),
-        ("relay-server", Self::RelayServer),
-    ];
-
-    /// The name on the command line.
-    pub fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(_, scenario)| *scenario == self).map_or("?", |(name, _)| name)
-    }
-
-    fn parse(name: &str) -> Result<Self, String> {
-        if let Some((_, scenario)) = Self::ALL.iter().find(|(known, _)| *known == name) {
-            return Ok(*scenario);
-        }
-        if name == "battery" {
-            return Err(format!("scenario {name}: not in this version"));
-        }
-        Err("unknown scenario; there are one-to-one, group, connect, idle, resume, blackout, login, relay \
-             and compare-relay"
-            .to_owned())
-    }
-}
-
-/// What one conversation does beside the others.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Beside {
-    /// Nothing: the same measurement undisturbed.
-    Nothing,
-    /// Both members read 5 MB of its history, page by page.
-    History,
-    /// One member writes 1,000 messages at once.
-    Burst,
-}
+pub use name::{Beside, Scenario};
 
 /// Load and latency harness of Petrel.
 #[derive(Clone, Debug, Parser, Serialize)]
 #[command(name = "petrel-loadtest", version, about, max_term_width = 100)]
 pub struct Options {
-    /// one-to-one, group, connect, idle, resume, blackout, login, relay, or compare-relay (one-to-one and relay
+    /// one-to-one, group, connect, idle, resume, blackout, login, start, relay, or compare-relay (one-to-one and relay
     /// interleaved three times).
     #[arg(value_parser = Scenario::parse)]
     pub scenario: Scenario,
@@ -186,6 +121,9 @@ pub struct Options {
     /// Threads of the harness that do IO.
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub client_threads: usize,
+    /// one-to-one: what carries the clients' connections.
+    #[arg(long, value_enum, default_value_t = Carrier::Quic, value_name = "quic|tcp")]
+    pub transport: Carrier,
     /// one-to-one: the first conversation is busy with this, again and again, and only the others are measured.
     #[arg(long, value_name = "WHAT")]
     pub beside: Option<Beside>,
@@ -275,7 +213,7 @@ impl Options {
     pub fn seconds(&self) -> f64 {
         self.seconds.unwrap_or(match self.scenario {
             Scenario::Idle => 60.0,
-            Scenario::Connect | Scenario::Resume | Scenario::Login => 10.0,
+            Scenario::Connect | Scenario::Resume | Scenario::Login | Scenario::Start => 10.0,
             _ if self.find_max => 5.0,
             _ => 20.0,
         })
@@ -315,6 +253,11 @@ impl Options {
                     self.seconds()
                 ));
             }
+        }
+        if self.transport == Carrier::Tcp
+            && (self.scenario != Scenario::OneToOne || self.link.is_some())
+        {
+            return Err("--transport tcp: only with one-to-one, and without --link".to_owned());
         }
         if self.beside.is_some() && (self.scenario != Scenario::OneToOne || self.find_max) {
             return Err("--beside: only with one-to-one at one rate".to_owned());
@@ -390,7 +333,11 @@ impl Options {
     fn sends(&self) -> bool {
         !matches!(
             self.scenario,
-            Scenario::Connect | Scenario::Idle | Scenario::Login | Scenario::RelayServer
+            Scenario::Connect
+                | Scenario::Idle
+                | Scenario::Login
+                | Scenario::Start
+                | Scenario::RelayServer
         )
     }
 }

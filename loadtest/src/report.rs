@@ -180,6 +180,9 @@ pub struct Report {
     /// `group`: what it was, and costs of a delivery.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<GroupFigures>,
+    /// `start`: when chat starts, with UDP and without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub starts: Option<crate::scenario::start::Starts>,
     /// `resume`: how the storm went.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storm: Option<Storm>,
@@ -252,6 +255,12 @@ impl Report {
             line += &format!(
                 ", {} x {} members, {:.0} deliveries/s",
                 group.groups, group.members, self.delivered_per_s
+            );
+        }
+        if let Some(starts) = &self.starts {
+            line += &format!(
+                ", QUIC p50 {:.1} ms, TCP {:.1} ms later",
+                starts.quic_ms.p50, starts.later_ms
             );
         }
         if let Some(storm) = &self.storm {

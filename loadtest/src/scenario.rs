@@ -8,6 +8,7 @@ pub mod login;
 pub mod one_to_one;
 pub mod relay;
 pub mod resume;
+pub mod start;
 
 mod busy;
 mod chat;

@@ -94,13 +94,7 @@ impl Raw {
     /// # Errors
     /// What the handshake says.
     pub async fn dial(gateway: &Gateway, options: &RawOptions) -> Result<Self> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let mut tls = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_protocol_versions(&[&rustls::version::TLS13])?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-            .with_no_client_auth();
-        tls.alpn_protocols = vec![options.alpn.clone()];
+        let tls = tls(&options.alpn)?;
         let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
         let mut transport = quinn::TransportConfig::default();
         transport
@@ -322,7 +316,28 @@ impl RawStream {
     }
 }
 
-fn code(number: u64) -> Result<Code> {
+/// TLS that believes every certificate and names this protocol; an empty one: none.
+///
+/// # Errors
+/// TLS 1.3 is not available.
+pub fn tls(alpn: &[u8]) -> Result<rustls::ClientConfig> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut tls = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+        .with_no_client_auth();
+    if !alpn.is_empty() {
+        tls.alpn_protocols = vec![alpn.to_vec()];
+    }
+    Ok(tls)
+}
+
+/// The code of this number.
+///
+/// # Errors
+/// There is none.
+pub fn code(number: u64) -> Result<Code> {
     let found = Code::ALL.iter().find(|code| u64::from(code.number()) == number);
     found.copied().with_context(|| format!("{number} is no code"))
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use petrel_proto::code::Code;
+use petrel_transport::Kind as TransportKind;
 
 use ratatui::layout::Position;
 
@@ -51,7 +52,7 @@ pub(super) enum Presence {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Link {
     Connecting,
-    Online,
+    Online(TransportKind),
     /// The next try is made at this time.
     Waiting {
         why: String,

@@ -22,6 +22,7 @@ use crate::event::{ConversationRef, Event};
 use crate::id::{ConversationId, MessageId, UserId};
 use crate::request::{Group, GroupProfile, Role, Summaries, Summary, UserFound};
 use petrel_proto::wire;
+use petrel_transport::Kind as TransportKind;
 use prost::Message as _;
 
 const ME: UserId = UserId([1; 16]);
@@ -118,7 +119,12 @@ impl Screen {
     fn new(columns: u16, rows: u16) -> Self {
         let model = Model::new(ME, "alice", NOW_MS);
         let mut screen = Self { model, size: (columns, rows), effects: Vec::new() };
-        let online = Event::Online { user: ME, session: [0; 16], clock_offset_ms: 0 };
+        let online = Event::Online {
+            user: ME,
+            session: [0; 16],
+            clock_offset_ms: 0,
+            transport: TransportKind::Quic,
+        };
         screen.hear(online);
         screen
     }

@@ -44,6 +44,9 @@ async fn serve(config: Config) -> Result<()> {
 fn announce(server: &Server) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "listening quic {}", server.quic)?;
+    if let Some(at) = server.tcp {
+        writeln!(out, "listening tcp {at}")?;
+    }
     writeln!(out, "listening admin {}", server.admin)?;
     if let Some(at) = server.metrics {
         writeln!(out, "listening metrics {at}")?;

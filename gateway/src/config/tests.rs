@@ -58,6 +58,12 @@ fn errors_name_the_place_the_key_and_the_range() {
 fn beyond_loopback_wants_a_certificate() {
     let error = load("", &["gateway.listen=0.0.0.0:4433"]).unwrap_err();
     assert!(error.contains("tls.certificate"), "{error}");
+    let error = load("", &["gateway.listen_tcp=0.0.0.0:4433"]).unwrap_err();
+    assert!(error.contains("gateway.listen_tcp") && error.contains("tls.certificate"), "{error}");
+    let error = load("", &["gateway.listen_tcp=on"]).unwrap_err();
+    assert!(error.contains("\"same\", \"off\""), "{error}");
+    let config = load("", &["gateway.listen_tcp=off"]).unwrap();
+    assert_eq!(config.listen_tcp(), None);
     let error = load("", &["admin.listen=0.0.0.0:4480"]).unwrap_err();
     assert!(error.contains("admin.listen"), "{error}");
     let error = load("[tls]\ncertificate = \"a.pem\"", &[]).unwrap_err();

@@ -10,6 +10,45 @@ use toml::Value;
 
 use super::setting::SettingType;
 
+/// Where TCP listens.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TcpListen {
+    /// Where UDP does.
+    Same,
+    /// Nowhere.
+    Off,
+    /// Here.
+    At(SocketAddr),
+}
+
+impl<'de> Deserialize<'de> for TcpListen {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match text.as_str() {
+            "same" => Ok(Self::Same),
+            "off" => Ok(Self::Off),
+            address => address
+                .parse()
+                .map(Self::At)
+                .map_err(|_| D::Error::custom(format!("{text:?} is not allowed"))),
+        }
+    }
+}
+
+impl SettingType for TcpListen {
+    fn allowed() -> String {
+        format!("\"same\", \"off\" or {}", SocketAddr::allowed())
+    }
+
+    fn shown(&self) -> Option<String> {
+        Some(match self {
+            Self::Same => "\"same\"".to_owned(),
+            Self::Off => "\"off\"".to_owned(),
+            Self::At(address) => format!("\"{address}\""),
+        })
+    }
+}
+
 /// A whole number within `MIN..=MAX`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Bounded<const MIN: u64, const MAX: u64>(pub u64);

@@ -22,6 +22,9 @@ pub(super) async fn ports(config: &Config) -> Vec<Finding> {
     let (admin, is_running) = admin_port(config.admin.listen).await;
     let (quic, is_free) = quic_port(config.gateway.listen, is_running).await;
     let mut found = vec![admin, quic];
+    if let Some(listen) = config.listen_tcp() {
+        found.push(tcp_port(listen, is_running).await);
+    }
     if let Some(is_free) = is_free {
         found.push(loopback(config.gateway.listen, is_free).await);
     }
@@ -92,6 +95,22 @@ async fn quic_port(listen: SocketAddr, is_running: bool) -> (Finding, Option<boo
                 "stop what uses it, or set gateway.listen",
             ),
             None,
+        ),
+    }
+}
+
+/// Where clients come whose network lets no UDP through.
+async fn tcp_port(listen: SocketAddr, is_running: bool) -> Finding {
+    const CHECK: &str = "tcp port";
+    match TcpListener::bind(listen).await {
+        Ok(_) => Finding::ok(CHECK, format!("{listen} is free")),
+        Err(error) if error.kind() == ErrorKind::AddrInUse && is_running => {
+            Finding::ok(CHECK, format!("{listen} is in use by the running gateway"))
+        }
+        Err(error) => Finding::fail(
+            CHECK,
+            format!("{listen} cannot be used: {error}"),
+            "stop what uses it, or set gateway.listen_tcp (to \"off\" to do without)",
         ),
     }
 }

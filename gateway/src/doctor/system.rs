@@ -6,6 +6,7 @@ use petrel_storage::StoreOptions;
 use socket2::{Domain, Socket, Type};
 
 use super::Finding;
+use crate::config::Config;
 use crate::endpoint::SOCKET_BUFFER;
 
 /// Descriptors besides connections to the database: sockets, files, standard streams, room.
@@ -48,10 +49,11 @@ pub(super) fn udp_buffers() -> Finding {
     }
 }
 
-/// Clients share one UDP socket, so they take no descriptors; the database does.
-pub(super) fn open_files() -> Finding {
+/// Clients share one UDP socket; those on TCP take a descriptor each, and so does the database.
+pub(super) fn open_files(config: &Config) -> Finding {
     const CHECK: &str = "open files";
     let options = StoreOptions::default();
+    let clients = config.gateway.connections_max.0;
     let needed = DESCRIPTORS + u64::from(options.pool_connections) + options.writers as u64;
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let limit = limits
@@ -65,6 +67,19 @@ pub(super) fn open_files() -> Finding {
             ),
             format!("raise it: ulimit -n {needed}, or LimitNOFILE={needed} in the systemd unit"),
         ),
+        Some(Ok(limit)) if config.listen_tcp().is_some() && limit < needed + clients => {
+            Finding::warn(
+                CHECK,
+                format!(
+                    "{limit} allowed, which is less than gateway.connections_max = {clients}: fewer clients fit \
+                     where no UDP gets through"
+                ),
+                format!(
+                    "raise it: ulimit -n {0}, or LimitNOFILE={0} in the systemd unit",
+                    needed + clients
+                ),
+            )
+        }
         _ => Finding::ok(
             CHECK,
             format!("{} allowed, {needed} needed", limit.unwrap_or("an unknown number")),

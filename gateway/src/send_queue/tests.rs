@@ -155,7 +155,7 @@ fn what_goes_along_waits_for_the_next_entry_of_a_busy_session_and_for_nothing_el
     take(&queue);
     assert!(queue.put_along(conversation(1), &receipts, 1));
     let taken = take(&queue);
-    assert_eq!(frames(&taken, 1).1, [receipts.clone()]);
+    assert_eq!(frames(&taken, 1).1, std::slice::from_ref(&receipts));
     assert_eq!(taken.waiting_since, None, "it waited on purpose");
     assert!(!queue.put_along(conversation(1), &receipts, 2), "nothing has come for a while");
 }

@@ -61,7 +61,9 @@ impl Recorder for PoisonedRecorder {
 async fn person(server: &Server, name: &str) -> (Client, Events) {
     let trust = Trust::from_fingerprint_hex(&server.fingerprint).unwrap();
     let at = petrel_client::Server::Addresses(vec![server.quic]);
-    let dialer = Dialer::new(DialerOptions::new(at, "localhost", trust)).unwrap();
+    let mut options = DialerOptions::new(at, "localhost", trust);
+    options.transports = petrel_client::Transports::Quic;
+    let dialer = Dialer::new(options).unwrap();
     let identity = dialer.register(name, "test").await.unwrap();
     let (client, events) = Client::start(ClientOptions::new(dialer, identity)).await.unwrap();
     client.online().await.unwrap();

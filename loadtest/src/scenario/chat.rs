@@ -195,7 +195,7 @@ impl Chat {
             may_break: asked.scenario == Scenario::Blackout,
             back: Back::of(users.len()),
         });
-        let dialers = dialers(target, users.len())?;
+        let dialers = dialers(target, users.len(), asked.transport)?;
         progress.steps("signing in", users.len());
         let clients = concurrently(DIALS, identities.iter().enumerate(), |(number, identity)| {
             let dialer = dialers[number % dialers.len()].clone();

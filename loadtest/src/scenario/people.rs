@@ -4,9 +4,10 @@ use std::future::Future;
 use std::sync::Arc;
 
 use anyhow::Context;
-use petrel_client::{Dialer, DialerOptions, Identity, Server as Place, Transport};
+use petrel_client::{Dialer, DialerOptions, Identity, Server as Place, Transport, Transports};
 use tokio::task::JoinSet;
 
+use crate::carrier::Carrier;
 use crate::dial::{self, Connector, Target};
 use crate::options::Options;
 use crate::progress::Progress;
@@ -35,7 +36,7 @@ pub(super) async fn gather(
         return Ok((server, identities));
     }
     progress.steps("registering users", users);
-    let dialer = &dialers(&server.target, 1)?[0];
+    let dialer = &dialers(&server.target, 1, options.transport)?[0];
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
     let prefix = format!("lt{:x}-{:x}", now.as_secs(), std::process::id());
     let identities = concurrently(REGISTRATIONS, 0..users, |user| {
@@ -55,7 +56,11 @@ pub(super) async fn gather(
 }
 
 /// The client SDK's way to the server, one dialer per socket.
-pub(super) fn dialers(target: &Target, connections: usize) -> anyhow::Result<Vec<Dialer>> {
+pub(super) fn dialers(
+    target: &Target,
+    connections: usize,
+    carrier: Carrier,
+) -> anyhow::Result<Vec<Dialer>> {
     dial::endpoints(target, connections)?
         .into_iter()
         .map(|endpoint| {
@@ -64,6 +69,11 @@ pub(super) fn dialers(target: &Target, connections: usize) -> anyhow::Result<Vec
                 DialerOptions::new(place, target.server_name.clone(), target.trust.clone());
             options.endpoint = Some(endpoint);
             options.transport = Transport::default();
+            // No race: a figure is one transport's.
+            options.transports = match carrier {
+                Carrier::Quic => Transports::Quic,
+                Carrier::Tcp => Transports::Tcp,
+            };
             Ok(Dialer::new(options)?)
         })
         .collect()

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use quinn::VarInt;
 
 use crate::error::{ConnectionError, SendDatagramError};
+use crate::mux::Mux;
 use crate::stream::{RecvStream, SendStream};
 
 /// A connection to a peer; a cheap handle. It is closed when the last one of them and of its
@@ -18,6 +19,7 @@ pub struct Connection(Inner);
 #[derive(Clone)]
 enum Inner {
     Quic(quinn::Connection),
+    Tcp(Mux),
 }
 
 /// What carries a connection.
@@ -25,24 +27,42 @@ enum Inner {
 pub enum Kind {
     /// QUIC.
     Quic,
+    /// TLS on TCP.
+    Tcp,
+}
+
+impl Kind {
+    /// Its name, for people and metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Quic => "quic",
+            Self::Tcp => "tcp",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
 }
 
 /// What a connection has measured.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct Stats {
-    /// The round trip.
+    /// The round trip; zero while it is not known.
     pub rtt: Duration,
-    /// Packets that were sent on the path in use.
+    /// Packets that were sent on the path in use; TCP does not tell.
     pub sent_packets: u64,
     /// Those of them that were lost.
     pub lost_packets: u64,
-    /// How often something came from the peer: UDP datagrams.
+    /// How often something came from the peer: UDP datagrams, or reads of the socket.
     pub received: u64,
     /// How often something was sent that the peer's QUIC acknowledges, retransmissions too; 0 where nothing is
     /// seen of acknowledgements.
     pub asked: u64,
-    /// Bytes that came.
+    /// Bytes that came: of UDP payload, or of what TLS carries.
     pub received_bytes: u64,
     /// Bytes that were sent.
     pub sent_bytes: u64,
@@ -54,11 +74,18 @@ impl From<quinn::Connection> for Connection {
     }
 }
 
+impl From<Mux> for Connection {
+    fn from(mux: Mux) -> Self {
+        Self(Inner::Tcp(mux))
+    }
+}
+
 impl Connection {
     /// What carries it.
     pub fn kind(&self) -> Kind {
         match self.0 {
             Inner::Quic(_) => Kind::Quic,
+            Inner::Tcp(_) => Kind::Tcp,
         }
     }
 
@@ -66,6 +93,7 @@ impl Connection {
     pub fn quic(&self) -> Option<&quinn::Connection> {
         match &self.0 {
             Inner::Quic(quic) => Some(quic),
+            Inner::Tcp(_) => None,
         }
     }
 
@@ -79,6 +107,7 @@ impl Connection {
                 let (send, recv) = quic.open_bi().await?;
                 Ok((send.into(), recv.into()))
             }
+            Inner::Tcp(mux) => mux.open().await.map(|(send, recv)| (send.into(), recv.into())),
         }
     }
 
@@ -92,6 +121,7 @@ impl Connection {
                 let (send, recv) = quic.accept_bi().await?;
                 Ok((send.into(), recv.into()))
             }
+            Inner::Tcp(mux) => mux.accept().await.map(|(send, recv)| (send.into(), recv.into())),
         }
     }
 
@@ -102,6 +132,7 @@ impl Connection {
     pub async fn read_datagram(&self) -> Result<Bytes, ConnectionError> {
         match &self.0 {
             Inner::Quic(quic) => Ok(quic.read_datagram().await?),
+            Inner::Tcp(mux) => mux.read_datagram().await,
         }
     }
 
@@ -112,6 +143,7 @@ impl Connection {
     pub fn send_datagram(&self, data: Bytes) -> Result<(), SendDatagramError> {
         match &self.0 {
             Inner::Quic(quic) => quic.send_datagram(data).map_err(|_| SendDatagramError),
+            Inner::Tcp(mux) => mux.send_datagram(data),
         }
     }
 
@@ -119,6 +151,7 @@ impl Connection {
     pub fn max_datagram_size(&self) -> Option<usize> {
         match &self.0 {
             Inner::Quic(quic) => quic.max_datagram_size(),
+            Inner::Tcp(mux) => mux.max_datagram_size(),
         }
     }
 
@@ -126,6 +159,7 @@ impl Connection {
     pub fn set_streams_max(&self, streams: u32) {
         match &self.0 {
             Inner::Quic(quic) => quic.set_max_concurrent_bi_streams(VarInt::from_u32(streams)),
+            Inner::Tcp(mux) => mux.set_streams_max(streams),
         }
     }
 
@@ -133,6 +167,7 @@ impl Connection {
     pub fn close(&self, code: u32, reason: &[u8]) {
         match &self.0 {
             Inner::Quic(quic) => quic.close(VarInt::from_u32(code), reason),
+            Inner::Tcp(mux) => mux.close(code, reason),
         }
     }
 
@@ -140,6 +175,7 @@ impl Connection {
     pub async fn closed(&self) -> ConnectionError {
         match &self.0 {
             Inner::Quic(quic) => quic.closed().await.into(),
+            Inner::Tcp(mux) => mux.closed().await,
         }
     }
 
@@ -147,6 +183,7 @@ impl Connection {
     pub fn close_reason(&self) -> Option<ConnectionError> {
         match &self.0 {
             Inner::Quic(quic) => quic.close_reason().map(Into::into),
+            Inner::Tcp(mux) => mux.close_reason(),
         }
     }
 
@@ -154,6 +191,7 @@ impl Connection {
     pub fn remote_address(&self) -> SocketAddr {
         match &self.0 {
             Inner::Quic(quic) => quic.remote_address(),
+            Inner::Tcp(mux) => mux.remote(),
         }
     }
 
@@ -161,6 +199,7 @@ impl Connection {
     pub fn rtt(&self) -> Duration {
         match &self.0 {
             Inner::Quic(quic) => quic.rtt(),
+            Inner::Tcp(mux) => mux.stats().rtt,
         }
     }
 
@@ -184,6 +223,7 @@ impl Connection {
                     sent_bytes: stats.udp_tx.bytes,
                 }
             }
+            Inner::Tcp(mux) => mux.stats(),
         }
     }
 }
@@ -192,6 +232,7 @@ impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Inner::Quic(quic) => quic.fmt(f),
+            Inner::Tcp(mux) => mux.fmt(f),
         }
     }
 }

@@ -13,9 +13,12 @@ pub mod priority;
 mod congestion;
 mod connection;
 mod error;
+mod mux;
 mod stream;
+pub mod tcp;
 
 pub use congestion::congestion_control;
 pub use connection::{Connection, Kind, Stats};
 pub use error::{ClosedStream, ConnectionError, ReadError, SendDatagramError, WriteError};
+pub use mux::{Driver, Settings, Side};
 pub use stream::{Chunk, RecvStream, SendStream, Written};

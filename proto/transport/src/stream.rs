@@ -1,9 +1,12 @@
 //! The two halves of a stream.
 
+use std::future::poll_fn;
+
 use bytes::Bytes;
 use quinn::VarInt;
 
 use crate::error::{ClosedStream, ReadError, WriteError};
+use crate::mux::{RecvHalf, SendHalf};
 
 /// The sending half. Dropped, it finishes its direction, unless that was reset.
 #[derive(Debug)]
@@ -12,6 +15,7 @@ pub struct SendStream(Sending);
 #[derive(Debug)]
 enum Sending {
     Quic(quinn::SendStream),
+    Tcp(SendHalf),
 }
 
 /// The receiving half. Dropped before its end, it stops the direction with 0.
@@ -21,6 +25,7 @@ pub struct RecvStream(Receiving);
 #[derive(Debug)]
 enum Receiving {
     Quic(quinn::RecvStream),
+    Tcp(RecvHalf),
 }
 
 /// What of some chunks a stream has taken.
@@ -53,11 +58,24 @@ impl From<quinn::RecvStream> for RecvStream {
     }
 }
 
+impl From<SendHalf> for SendStream {
+    fn from(half: SendHalf) -> Self {
+        Self(Sending::Tcp(half))
+    }
+}
+
+impl From<RecvHalf> for RecvStream {
+    fn from(half: RecvHalf) -> Self {
+        Self(Receiving::Tcp(half))
+    }
+}
+
 impl SendStream {
     /// The stream's number on its connection: the same at both sides, for both halves.
     pub fn id(&self) -> u64 {
         match &self.0 {
             Sending::Quic(quic) => VarInt::from(quic.id()).into_inner(),
+            Sending::Tcp(half) => half.id(),
         }
     }
 
@@ -72,6 +90,7 @@ impl SendStream {
                 let written = quic.write_chunks(chunks).await?;
                 Ok(Written { bytes: written.bytes, chunks: written.chunks })
             }
+            Sending::Tcp(half) => poll_fn(|cx| half.poll_write(chunks, cx)).await,
         }
     }
 
@@ -102,6 +121,7 @@ impl SendStream {
     pub fn finish(&mut self) -> Result<(), ClosedStream> {
         match &mut self.0 {
             Sending::Quic(quic) => Ok(quic.finish()?),
+            Sending::Tcp(half) => half.finish(),
         }
     }
 
@@ -112,6 +132,7 @@ impl SendStream {
     pub fn reset(&mut self, code: u32) -> Result<(), ClosedStream> {
         match &mut self.0 {
             Sending::Quic(quic) => Ok(quic.reset(VarInt::from_u32(code))?),
+            Sending::Tcp(half) => half.reset(code),
         }
     }
 
@@ -122,21 +143,28 @@ impl SendStream {
     pub fn set_priority(&self, priority: i32) -> Result<(), ClosedStream> {
         match &self.0 {
             Sending::Quic(quic) => Ok(quic.set_priority(priority)?),
+            Sending::Tcp(half) => half.set_priority(priority),
         }
     }
 
     /// Waits until the peer stops the direction (then gives its number), or it is finished and all of
-    /// it has arrived.
+    /// it has arrived (on TCP: has left, so that nothing that follows overtakes it). For one task at
+    /// a time.
     ///
     /// # Errors
     /// If the connection ends before.
     pub fn stopped(
         &self,
     ) -> impl Future<Output = Result<Option<u64>, WriteError>> + Send + Sync + use<> {
-        match &self.0 {
-            Sending::Quic(quic) => {
-                let stopped = quic.stopped();
-                async move { Ok(stopped.await?.map(VarInt::into_inner)) }
+        let (quic, tcp) = match &self.0 {
+            Sending::Quic(quic) => (Some(quic.stopped()), None),
+            Sending::Tcp(half) => (None, Some(half.stopped())),
+        };
+        async move {
+            match (quic, tcp) {
+                (Some(stopped), _) => Ok(stopped.await?.map(VarInt::into_inner)),
+                (None, Some(stopped)) => stopped.await,
+                (None, None) => Ok(None),
             }
         }
     }
@@ -147,6 +175,7 @@ impl RecvStream {
     pub fn id(&self) -> u64 {
         match &self.0 {
             Receiving::Quic(quic) => VarInt::from(quic.id()).into_inner(),
+            Receiving::Tcp(half) => half.id(),
         }
     }
 
@@ -161,6 +190,7 @@ impl RecvStream {
                 let chunk = quic.read_chunk(max, true).await?;
                 Ok(chunk.map(|chunk| Chunk { offset: chunk.offset, bytes: chunk.bytes }))
             }
+            Receiving::Tcp(half) => poll_fn(|cx| half.poll_read(max, cx)).await,
         }
     }
 
@@ -171,6 +201,7 @@ impl RecvStream {
     pub fn stop(&mut self, code: u32) -> Result<(), ClosedStream> {
         match &mut self.0 {
             Receiving::Quic(quic) => Ok(quic.stop(VarInt::from_u32(code))?),
+            Receiving::Tcp(half) => half.stop(code),
         }
     }
 }

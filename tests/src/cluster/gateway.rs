@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use parking_lot::Mutex;
-use petrel_client::{Dialer, DialerOptions, Server, Trust};
+use petrel_client::{Dialer, DialerOptions, Server, Transports, Trust};
 use petrel_storage::testing::PrivatePostgres;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
@@ -115,7 +115,10 @@ impl Gateway {
         let mut failed = None;
         for _ in 0..STARTS_MAX {
             let mut gateway = Self {
-                quic: free_port(|at| std::net::UdpSocket::bind(at).map(drop))?,
+                quic: free_port(|at| {
+                    std::net::UdpSocket::bind(at)?;
+                    std::net::TcpListener::bind(at).map(drop)
+                })?,
                 admin: free_port(|at| std::net::TcpListener::bind(at).map(drop))?,
                 fingerprint: String::new(),
                 storage_url: storage_url.clone(),
@@ -330,7 +333,10 @@ impl Gateway {
     /// As [`Self::trust`].
     pub fn dialer_options(&self) -> Result<DialerOptions> {
         let server = Server::Addresses(vec![self.quic]);
-        Ok(DialerOptions::new(server, "localhost", self.trust()?))
+        let mut options = DialerOptions::new(server, "localhost", self.trust()?);
+        // Whoever means TCP says so: on a busy machine it may win a race that no story is about.
+        options.transports = Transports::Quic;
+        Ok(options)
     }
 }
 

@@ -36,6 +36,7 @@ mod slow_consumer;
 mod somebody;
 mod stop;
 mod stream;
+mod tcp;
 mod terminal;
 mod token;
 mod typing;

@@ -10,4 +10,5 @@
 mod address;
 mod blackout;
 mod echo;
+mod fallback;
 mod over;

@@ -245,7 +245,12 @@ fn contacts_are_loaded_once_and_again_when_changes_were_missed() {
     let contacts = vec![contact(BOB, "bob", Friendship::Friends)];
     let contacts = Contacts { contacts, ..Contacts::default() };
     screen.take(Input::Answered(Answer::Contacts(contacts)));
-    screen.hear(Event::Online { user: ME, session: [0; 16], clock_offset_ms: 0 });
+    screen.hear(Event::Online {
+        user: ME,
+        session: [0; 16],
+        clock_offset_ms: 0,
+        transport: TransportKind::Quic,
+    });
     assert!(!screen.effects().contains(&Effect::Ask(Ask::Contacts)));
     screen.type_line("/contacts");
     assert!(screen.draw().contains("bob: friends"));

@@ -12,8 +12,8 @@ use crate::terminal::model::{Link, Model, PRESENT_MAX, Presence, TYPING_MAX, ref
 
 pub(super) fn event(model: &mut Model, event: Event) -> Vec<Effect> {
     match event {
-        Event::Online { .. } => {
-            model.link = Link::Online;
+        Event::Online { transport, .. } => {
+            model.link = Link::Online(transport);
             for conversation in model.conversations.values_mut() {
                 conversation.is_loading = false;
                 conversation.is_group_asked = false;

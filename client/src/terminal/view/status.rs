@@ -1,5 +1,6 @@
 //! The rows around the messages: title, notices, what is typed, the connection.
 
+use petrel_transport::Kind as TransportKind;
 use ratatui::Frame;
 use ratatui::layout::{Position, Rect};
 use ratatui::style::{Color, Modifier, Style};
@@ -171,14 +172,18 @@ pub(super) fn bar(model: &Model, frame: &mut Frame<'_>, area: Rect) {
     let stats = &model.stats;
     let mut text = match &model.link {
         Link::Connecting => "connecting".to_owned(),
-        Link::Online if stats.online => {
+        Link::Online(TransportKind::Tcp) if stats.online => {
+            let (ms, tenth_ms) = (stats.rtt_us / 1_000, stats.rtt_us % 1_000 / 100);
+            format!("online TCP (no UDP here) rtt {ms}.{tenth_ms} ms")
+        }
+        Link::Online(TransportKind::Quic) if stats.online => {
             let (sent, lost) = (stats.sent_packets.max(1), stats.lost_packets);
             let per_mille = lost.saturating_mul(1_000) / sent;
             let (whole, tenth) = (per_mille / 10, per_mille % 10);
             let (ms, tenth_ms) = (stats.rtt_us / 1_000, stats.rtt_us % 1_000 / 100);
             format!("online QUIC rtt {ms}.{tenth_ms} ms loss {whole}.{tenth} %")
         }
-        Link::Online => "online".to_owned(),
+        Link::Online(_) => "online".to_owned(),
         Link::Waiting { why, at_ms } => {
             let seconds = at_ms.saturating_sub(model.now_ms).div_ceil(1_000);
             format!("reconnecting in {seconds} s ({why})")
