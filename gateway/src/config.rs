@@ -90,12 +90,18 @@ section! {
         pub memory_budget: ByteSize<{ 16 << 20 }, { 1 << 40 }> = ByteSize(16 << 30),
         /// A connection that is silent for so long is ended.
         pub idle_timeout: Span<5_000, 600_000> = Span(120_000),
+        /// Handshakes under way from which on an address has to prove itself before more is done for it
+        /// (QUIC Retry, one round trip): what floods from forged addresses. 0: always.
+        pub handshakes_retry: Bounded<0, 1_000_000> = Bounded(1_024),
+        /// Handshakes under way at once, at the most, half of them from one source address; beyond it
+        /// nobody is answered, and clients come again by themselves.
+        pub handshakes_max: Bounded<2, 1_000_000> = Bounded(8_192),
         /// From the first packet to the end of the TLS handshake, at the most.
         pub handshake_timeout: Span<500, 60_000> = Span(5_000),
         /// From the end of the handshake to Hello, at the most.
         pub sign_in_timeout: Span<500, 60_000> = Span(10_000),
         /// Bytes that a session's unread frames may take.
-        pub send_queue: ByteSize<{ 64 << 10 }, { 64 << 20 }> = ByteSize(192 << 10),
+        pub send_queue: ByteSize<{ 64 << 10 }, { 64 << 20 }> = ByteSize(144 << 10),
         /// Conversation streams that one client may have open at once.
         pub streams_max: Bounded<4, 1_024> = Bounded(64),
         /// A conversation stream on which nothing moved for so long is finished.
@@ -377,7 +383,8 @@ impl Config {
     /// What one connection may take at the most: windows, queue, frames being read, state.
     pub fn connection_bytes_max(&self) -> u64 {
         use crate::endpoint::{RECEIVE_WINDOW, SEND_WINDOW, STATE_BYTES};
-        RECEIVE_WINDOW + SEND_WINDOW + self.gateway.send_queue.0 + STATE_BYTES
+        let received = RECEIVE_WINDOW + crate::intake::LARGE_FRAMES_KIB as u64 * 1024;
+        received + SEND_WINDOW + self.gateway.send_queue.0 + STATE_BYTES
     }
 
     /// The store's URL.

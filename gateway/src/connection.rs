@@ -1,24 +1,20 @@
-//! One QUIC connection: who may come in, sign-in within the time allowed,
+//! One QUIC connection: let in or turned away, sign-in within the time allowed,
 //! streams accepted until the end.
 
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::future::join;
-use parking_lot::Mutex;
-use petrel_core::rate::{Bucket, Rate};
 use petrel_proto::code::Code;
 use petrel_transport::{Connection, Kind, RecvStream, SendStream};
 use quinn::{Connecting, Incoming};
-use rustc_hash::FxHashMap;
-use tokio::sync::{Semaphore, SetOnce};
+use tokio::sync::SetOnce;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::config::Config;
+use crate::doors::{Doors, Handshake, Place, TurnedAway};
 use crate::gateway::Gateway;
+use crate::intake::Intake;
 use crate::session::Session;
-use crate::{clock, datagram, metrics, stream};
+use crate::{datagram, metrics, stream};
 
 /// Streams that a connection may have open before sign-in.
 pub(crate) const STREAMS_BEFORE_SIGN_IN: u32 = 16;
@@ -26,12 +22,6 @@ pub(crate) const STREAMS_BEFORE_SIGN_IN: u32 = 16;
 /// slot for each stream that is allowed, in tables that double: with 28, and what the server opens
 /// left out, they are as small as with 16; with 29 they are twice as large.
 const STREAMS_WHILE_FEW: u32 = 28;
-/// KiB of incomplete frames (those above 1 KiB) that are held at once for one connection.
-const LARGE_FRAMES_KIB: usize = 160;
-/// Source addresses whose rates are remembered, at the most.
-const SOURCES_MAX: usize = 65_536;
-/// User names whose rates of passwords are remembered, at the most.
-const NAMES_MAX: usize = 65_536;
 
 /// What the tasks of one connection share.
 #[derive(Debug)]
@@ -42,8 +32,8 @@ pub(crate) struct Context {
     pub connection: Connection,
     /// Set by the control stream at sign-in; streams that came early wait for it.
     pub session: SetOnce<Arc<Session>>,
-    /// Room for large frames of which a part has come, in KiB.
-    pub large_frames: Arc<Semaphore>,
+    /// What its streams may hold and do together.
+    pub intake: Arc<Intake>,
 }
 
 impl Context {
@@ -82,182 +72,36 @@ impl Drop for Fuse {
     }
 }
 
-/// Limits that hold before anybody has signed in.
-#[derive(Debug)]
-pub(crate) struct Doors {
-    connections: AtomicUsize,
-    /// Those of them that TCP carries.
-    on_tcp: AtomicUsize,
-    connections_max: usize,
-    connects: Rate,
-    registrations: Rate,
-    logins: Rate,
-    passwords: Rate,
-    passwords_of_name: Rate,
-    sources: Mutex<FxHashMap<IpAddr, Source>>,
-    names: Mutex<FxHashMap<String, Bucket>>,
-}
-
-#[derive(Debug, Default)]
-struct Source {
-    connects: Bucket,
-    registrations: Bucket,
-    logins: Bucket,
-    passwords: Bucket,
-}
-
-/// Counts a connection for as long as it lives.
-#[derive(Debug)]
-pub(crate) struct Place(Arc<Gateway>, Kind);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.doors.connections.fetch_sub(1, Ordering::Relaxed);
-        if self.1 == Kind::Tcp {
-            self.0.doors.on_tcp.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-}
-
-impl Doors {
-    /// As the settings say.
-    pub(crate) fn new(config: &Config) -> Self {
-        let (g, a) = (&config.gateway, &config.auth);
-        Self {
-            connections: AtomicUsize::new(0),
-            on_tcp: AtomicUsize::new(0),
-            connections_max: g.connections_max.to_usize(),
-            connects: Rate::new(g.connects_per_s.to_u32(), g.connects_burst.to_u32()),
-            registrations: Rate::new(
-                a.registrations_per_s.to_u32(),
-                a.registrations_burst.to_u32(),
-            ),
-            logins: Rate::new(a.logins_per_s.to_u32(), a.logins_burst.to_u32()),
-            passwords: Rate::new(
-                config.password.tries_per_s.to_u32(),
-                config.password.tries_burst.to_u32(),
-            ),
-            passwords_of_name: Rate::one_in(
-                config.password.name_interval.0,
-                config.password.name_burst.to_u32(),
-            ),
-            names: Mutex::default(),
-            sources: Mutex::default(),
-        }
-    }
-
-    /// Connections that live.
-    pub(crate) fn connections(&self) -> usize {
-        self.connections.load(Ordering::Relaxed)
-    }
-
-    /// Those of them that TCP carries.
-    pub(crate) fn connections_on_tcp(&self) -> usize {
-        self.on_tcp.load(Ordering::Relaxed)
-    }
-
-    /// Takes one new connection from its source's rate; milliseconds to wait if there is none.
-    fn take_connect(&self, source: IpAddr) -> Result<(), u64> {
-        self.take(source, |s| s.connects.take(self.connects, clock::monotonic_ns()))
-    }
-
-    /// Takes one log-in from its source's rate.
-    ///
-    /// # Errors
-    /// Milliseconds until the next is free.
-    pub(crate) fn take_login(&self, source: IpAddr) -> Result<(), u64> {
-        self.take(source, |s| s.logins.take(self.logins, clock::monotonic_ns()))
-    }
-
-    /// Takes one registration from its source's rate.
-    ///
-    /// # Errors
-    /// Milliseconds until the next is free.
-    pub(crate) fn take_registration(&self, source: IpAddr) -> Result<(), u64> {
-        self.take(source, |s| s.registrations.take(self.registrations, clock::monotonic_ns()))
-    }
-
-    /// Takes one try of a password from its source's rate and from its user name's.
-    ///
-    /// # Errors
-    /// Milliseconds until the next is free.
-    pub(crate) fn take_password(&self, source: Option<IpAddr>, name: &str) -> Result<(), u64> {
-        let now_ns = clock::monotonic_ns();
-        if let Some(source) = source {
-            self.take(source, |s| s.passwords.take(self.passwords, now_ns))?;
-        }
-        let mut names = self.names.lock();
-        if names.len() >= NAMES_MAX && !names.contains_key(name) {
-            // As with sources: costs everybody a burst at the most.
-            names.clear();
-        }
-        let bucket = names.entry(name.to_owned()).or_default();
-        bucket.take(self.passwords_of_name, now_ns).map_err(|ns| ns.div_ceil(1_000_000))
-    }
-
-    fn take(
-        &self,
-        source: IpAddr,
-        take: impl FnOnce(&mut Source) -> Result<(), u64>,
-    ) -> Result<(), u64> {
-        let mut sources = self.sources.lock();
-        if sources.len() >= SOURCES_MAX {
-            // Whoever floods from ever new addresses costs everybody their
-            // history, which is a full burst at the most.
-            sources.clear();
-        }
-        take(sources.entry(network_of(source)).or_default()).map_err(|ns| ns.div_ceil(1_000_000))
-    }
-
-    fn place(gateway: &Arc<Gateway>, kind: Kind) -> Option<Place> {
-        let doors = &gateway.doors;
-        if doors.connections.fetch_add(1, Ordering::Relaxed) >= doors.connections_max {
-            doors.connections.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
-        if kind == Kind::Tcp {
-            doors.on_tcp.fetch_add(1, Ordering::Relaxed);
-        }
-        Some(Place(Arc::clone(gateway), kind))
-    }
-}
-
-/// The network that counts as one source: an IPv4 address, an IPv6 /56.
-fn network_of(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V4(v4) => v4.into(),
-        IpAddr::V6(v6) => Ipv6Addr::from(u128::from(v6) & (u128::MAX << 72)).into(),
-    }
-}
-
 /// Lets a connection attempt in or turns it away, before any cryptography is done for it. The first
 /// and dearest part of the handshake is done here and now, by the one task that accepts, and not by
 /// as many tasks as there are attempts: in a storm of them all others wait for one at the most.
 pub(crate) fn admit(gateway: &Arc<Gateway>, incoming: Incoming) {
-    let Some(place) = enter(gateway, incoming.remote_address().ip(), Kind::Quic) else {
-        return incoming.refuse();
+    let source = incoming.remote_address().ip();
+    let entered = Doors::enter(gateway, source, incoming.remote_address_validated());
+    let (place, counted) = match entered {
+        Ok(places) => places,
+        Err(TurnedAway::Retry) => {
+            metrics::get().retries.increment(1);
+            // It cannot fail for an address that is not validated; if it does, we are full for it.
+            return incoming.retry().unwrap_or_else(|error| error.into_incoming().ignore());
+        }
+        Err(TurnedAway::Refuse(reason)) => {
+            metrics::connection_refused(Kind::Quic, reason);
+            return incoming.refuse();
+        }
+        Err(TurnedAway::Ignore(reason)) => {
+            metrics::connection_refused(Kind::Quic, reason);
+            return incoming.ignore();
+        }
     };
     let began = std::time::Instant::now();
     match incoming.accept() {
         Ok(connecting) => {
-            let handshake = shake_hands(Arc::clone(gateway), connecting);
+            let handshake = shake_hands(Arc::clone(gateway), connecting, counted);
             gateway.tasks.spawn(run(Arc::clone(gateway), handshake, began, Some(place)));
         }
         Err(error) => handshake_failed(Kind::Quic, &error),
     }
-}
-
-/// A place for one more connection from there, if its source's rate and the gateway's bound allow it.
-pub(crate) fn enter(gateway: &Arc<Gateway>, source: IpAddr, kind: Kind) -> Option<Place> {
-    if gateway.doors.take_connect(source).is_err() {
-        metrics::connection_refused(kind, "rate");
-        return None;
-    }
-    let place = Doors::place(gateway, kind);
-    if place.is_none() {
-        metrics::connection_refused(kind, "full");
-    }
-    place
 }
 
 /// A handshake came to nothing.
@@ -267,7 +111,11 @@ pub(crate) fn handshake_failed(kind: Kind, error: &dyn std::fmt::Display) {
 }
 
 /// QUIC's handshake.
-async fn shake_hands(gateway: Arc<Gateway>, connecting: Connecting) -> Option<Connection> {
+async fn shake_hands(
+    gateway: Arc<Gateway>,
+    connecting: Connecting,
+    _counted: Handshake,
+) -> Option<Connection> {
     let limit = gateway.config.gateway.handshake_timeout.duration();
     match timeout(limit, connecting).await {
         Ok(Ok(connection)) => return Some(connection.into()),
@@ -333,11 +181,12 @@ async fn begin(
     let _fuse = Fuse::of(&connection);
     let deadline = Instant::now() + settings.sign_in_timeout.duration();
     let gateway = Arc::clone(&gateway);
-    let large_frames = Arc::new(Semaphore::new(LARGE_FRAMES_KIB));
+    let intake = Arc::new(Intake::new(Arc::clone(&gateway), connection.clone()));
     let session = SetOnce::new();
-    let context = Arc::new(Context { gateway, connection, session, large_frames });
+    let context = Arc::new(Context { gateway, connection, session, intake });
     let accepting = async {
         while let Ok((send, recv)) = context.connection.accept_bi().await {
+            give_way(&context).await;
             spawn_stream(&context, send, recv);
         }
     };
@@ -360,6 +209,7 @@ async fn accept_streams(context: &Arc<Context>) {
     let connection = &context.connection;
     connection.set_streams_max(allowed);
     while let Ok((send, recv)) = connection.accept_bi().await {
+        give_way(context).await;
         spawn_stream(context, send, recv);
         if allowed < all && context.streams_open() >= allowed as usize / 2 {
             allowed = all;
@@ -368,46 +218,15 @@ async fn accept_streams(context: &Arc<Context>) {
     }
 }
 
+/// Waits while the client opens streams faster than it may.
+async fn give_way(context: &Context) {
+    while let Some(wait) = context.intake.take_stream() {
+        // Boxed: it is rare, and an idle connection is not to keep room for it.
+        Box::pin(tokio::time::sleep(wait)).await;
+    }
+}
+
 fn spawn_stream(context: &Arc<Context>, send: SendStream, recv: RecvStream) {
     metrics::get().streams.increment(1);
     context.gateway.tasks.spawn(stream::accepted(Arc::clone(context), send, recv));
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
-    use super::*;
-
-    #[test]
-    fn a_source_is_an_ipv4_address_or_an_ipv6_network() {
-        let of = |s: &str| network_of(s.parse().unwrap()).to_string();
-        assert_eq!(of("192.0.2.7"), "192.0.2.7");
-        assert_eq!(of("::ffff:192.0.2.7"), "192.0.2.7");
-        assert_eq!(of("2001:db8:1:2ff:3::9"), "2001:db8:1:200::");
-    }
-
-    #[test]
-    fn passwords_are_bounded_by_user_name_and_by_source() {
-        let mut config = Config::default();
-        config.password.tries_burst = crate::config::Bounded(3);
-        config.password.name_burst = crate::config::Bounded(2);
-        let doors = Doors::new(&config);
-        let (a, b) = ("192.0.2.1".parse().ok(), "192.0.2.2".parse().ok());
-        assert!(doors.take_password(a, "alice").is_ok() && doors.take_password(b, "alice").is_ok());
-        assert!(doors.take_password(b, "alice").is_err(), "by name");
-        assert!(doors.take_password(a, "bob").is_ok() && doors.take_password(a, "carol").is_ok());
-        assert!(doors.take_password(a, "dave").is_err(), "by source");
-    }
-
-    #[test]
-    fn a_source_that_comes_too_often_waits_and_others_do_not() {
-        let mut config = Config::default();
-        config.gateway.connects_per_s = crate::config::Bounded(1);
-        config.gateway.connects_burst = crate::config::Bounded(2);
-        let doors = Doors::new(&config);
-        let (a, b) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
-        assert!(doors.take_connect(a).is_ok() && doors.take_connect(a).is_ok());
-        assert!(doors.take_connect(a).is_err());
-        assert!(doors.take_connect(b).is_ok());
-    }
 }

@@ -16,6 +16,9 @@ pub(crate) struct SignedIds {
 }
 
 impl SignedIds {
+    /// Bytes of an id.
+    pub(crate) const LEN: usize = NONCE_BYTES + SIGNATURE_BYTES;
+
     /// With this key.
     pub(crate) fn new(key: hmac::Key) -> Self {
         Self { key }
@@ -23,7 +26,7 @@ impl SignedIds {
 
     fn signed(&self, nonce: [u8; NONCE_BYTES]) -> ConnectionId {
         let signature = hmac::sign(&self.key, &nonce);
-        let mut id = [0; NONCE_BYTES + SIGNATURE_BYTES];
+        let mut id = [0; Self::LEN];
         for (to, from) in id.iter_mut().zip(nonce.iter().chain(signature.as_ref())) {
             *to = *from;
         }
@@ -44,7 +47,7 @@ impl ConnectionIdGenerator for SignedIds {
     }
 
     fn cid_len(&self) -> usize {
-        NONCE_BYTES + SIGNATURE_BYTES
+        Self::LEN
     }
 
     fn cid_lifetime(&self) -> Option<std::time::Duration> {

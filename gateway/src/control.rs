@@ -1,6 +1,7 @@
 //! The control stream: sign-in, token refresh, the end of the session.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use petrel_core::error::Rejection;
@@ -15,6 +16,7 @@ use petrel_transport::{Kind, SendStream};
 use crate::auth::Identity;
 use crate::connection::{Context, Fuse};
 use crate::gateway::Gateway;
+use crate::metrics::Excess;
 use crate::send_queue::SendQueue;
 use crate::session::Session;
 use crate::stream::{self, End, Incoming, Phase};
@@ -116,7 +118,7 @@ async fn sign_in(context: &Context, hello: &wire::Hello) -> Result<Arc<Session>,
         context.connection.clone(),
         queue,
         gateway.budget.session_share(),
-        Arc::clone(&context.large_frames),
+        Arc::clone(&context.intake),
         &features(gateway, context.connection.kind(), hello),
     ));
     if !gateway.enter(&session) {
@@ -160,7 +162,15 @@ fn welcome(gateway: &Gateway, session: &Session, hello: &wire::Hello) -> Bytes {
 /// Reads the control stream to its end; says with which code the session ends.
 async fn read(gateway: &Gateway, session: &Arc<Session>, incoming: &mut Incoming) -> Code {
     loop {
-        match incoming.next().await {
+        let next = incoming.next().await;
+        if next.is_ok() {
+            // They share the rate of requests. Boxed: it is rare that one waits.
+            while let Err(wait_ms) = session.take_request(gateway.rates.requests) {
+                metrics::excess(Excess::Control);
+                Box::pin(tokio::time::sleep(Duration::from_millis(wait_ms))).await;
+            }
+        }
+        match next {
             Ok((_, What::Refresh(refresh))) => {
                 let answer = match refreshed(gateway, session, &refresh.token).await {
                     Ok(identity) => frame::encode(&frame::bare(What::Token(wire::Token {

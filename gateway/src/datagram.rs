@@ -2,13 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use petrel_core::rate::Bucket;
 use petrel_proto::wire::{self, frame::What};
 use petrel_proto::{frame, probe};
 use petrel_transport::Connection;
 
 use crate::connection::Context;
-use crate::metrics::{self, path};
+use crate::metrics::path;
 use crate::typing::Typist;
+use crate::{clock, metrics};
 
 /// Bytes of datagrams of one connection that wait to be read. Few, as each keeps the packets that came
 /// with it in memory; they are read at once, before sign-in too.
@@ -32,8 +34,11 @@ pub(crate) async fn forget(connection: &Connection) {
 /// Reads the datagrams of a signed-in client until its connection ends.
 pub(crate) async fn read(context: &Context) {
     let (mut typist, mut answers, mut read) = (Typist::default(), Answers::default(), 0u32);
+    let (mut used, rate) = (Bucket::default(), context.gateway.rates.datagrams);
     while let Ok(datagram) = context.connection.read_datagram().await {
-        if let Some(session) = context.session.get() {
+        if used.take(rate, clock::monotonic_ns()).is_err() {
+            metrics::excess(metrics::Excess::Datagrams);
+        } else if let Some(session) = context.session.get() {
             let bytes = datagram.len();
             match frame::decode(datagram) {
                 Ok((_, What::Echo(echo))) => {

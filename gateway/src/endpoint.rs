@@ -11,7 +11,8 @@ use petrel_proto::echo::{ACK_DELAY_MAX, WitnessConfig};
 use petrel_proto::version::ALPN;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{
-    AckFrequencyConfig, EndpointConfig, ServerConfig, TokioRuntime, TransportConfig, VarInt,
+    AckFrequencyConfig, EndpointConfig, Runtime as _, ServerConfig, TokioRuntime, TransportConfig,
+    VarInt,
 };
 use rustls::server::{
     ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerSessionMemoryCache,
@@ -23,18 +24,18 @@ use crate::config::Config;
 use crate::connection::STREAMS_BEFORE_SIGN_IN;
 use crate::connection_id::SignedIds;
 use crate::datagram;
+use crate::guard::Guard;
 use crate::keys::{self, Certificate};
 
 /// Bytes that a peer may send on one stream before we have read them.
-pub(crate) const STREAM_WINDOW: u32 = 96 * 1024;
+pub(crate) const STREAM_WINDOW: u32 = 64 * 1024;
 /// Bytes that a peer may send on all streams before we have read them.
-pub(crate) const RECEIVE_WINDOW: u64 = 128 * 1024;
+pub(crate) const RECEIVE_WINDOW: u64 = 64 * 1024;
 /// Bytes that we keep for a peer until it has acknowledged them.
-pub(crate) const SEND_WINDOW: u64 = 192 * 1024;
-/// What a connection takes besides: quinn's state, our tasks and tables with streams open, and what
-/// buffers of incomplete frames and fragments take beyond the bytes in them. Measured, all together
-/// with the allocator's share, by `tests/tests/e2e/hostile.rs`.
-pub(crate) const STATE_BYTES: u64 = 128 * 1024;
+pub(crate) const SEND_WINDOW: u64 = 96 * 1024;
+/// What a connection takes besides: quinn's state, our tasks and tables with streams open, and the
+/// allocator's share of all. Measured, all together, by `tests/tests/hostile/memory.rs`.
+pub(crate) const STATE_BYTES: u64 = 200 * 1024;
 /// Bytes of the handshake that may be out of order.
 const CRYPTO_BUFFER: usize = 16 * 1024;
 /// Connection attempts that wait to be taken up.
@@ -86,17 +87,32 @@ pub(crate) fn open(
         .with_context(|| format!("gateway.listen: cannot use UDP address {listen}"))?;
     let keys = keys::reset_keys(&config.data_dir, listen)?;
     let mut endpoint = EndpointConfig::new(Arc::new(keys.resets));
-    let ids = keys.ids;
+    let (ids, known) = (keys.ids.clone(), SignedIds::new(keys.ids));
     endpoint.cid_generator(move || Box::new(SignedIds::new(ids.clone())));
     endpoint.supported_versions(vec![1]).min_reset_interval(RESET_INTERVAL);
-    quinn::Endpoint::new(
-        endpoint,
-        Some(server_config(config, certificate)?),
-        socket,
-        Arc::new(TokioRuntime),
-    )
-    .context("cannot start the QUIC endpoint")
+    let same = socket.try_clone().context("gateway.listen")?;
+    let server = server_config(config, certificate)?;
+    let runtime = Arc::new(TokioRuntime);
+    let socket = runtime.wrap_udp_socket(socket).context("gateway.listen")?;
+    take_datagrams_apart(&same);
+    let guard = Arc::new(Guard::new(socket, known));
+    quinn::Endpoint::new_with_abstract_socket(endpoint, Some(server), guard, runtime)
+        .context("cannot start the QUIC endpoint")
 }
+
+/// Lets the kernel give each datagram by itself. quinn asks it to join those of one sender (UDP GRO),
+/// and keeps up to 64 KiB of them in one piece of memory, which the smallest fragment of a stream in
+/// one of them would hold.
+#[cfg(target_os = "linux")]
+fn take_datagrams_apart(socket: &UdpSocket) {
+    use nix::sys::socket::{setsockopt, sockopt::UdpGroSegment};
+    if let Err(error) = setsockopt(socket, UdpGroSegment, &false) {
+        tracing::warn!(%error, "the kernel goes on joining datagrams");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn take_datagrams_apart(_socket: &UdpSocket) {}
 
 fn socket(listen: SocketAddr) -> std::io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(listen), Type::DGRAM, Some(Protocol::UDP))?;

@@ -18,9 +18,9 @@ use tokio_util::task::TaskTracker;
 use crate::attach::unavailable;
 use crate::auth::Tokens;
 use crate::config::Config;
-use crate::connection::Doors;
 use crate::conversation_table::{Cell, ConversationTable};
 use crate::dictionaries::Dictionaries;
+use crate::doors::Doors;
 use crate::fanout::Tag;
 use crate::issuer::Issuer;
 use crate::password::Passwords;
@@ -39,6 +39,32 @@ pub(crate) struct Rates {
     pub sends: Rate,
     /// Requests.
     pub requests: Rate,
+    /// Frames of all kinds.
+    pub frames: Rate,
+    /// Streams that the client opens.
+    pub streams: Rate,
+    /// Datagrams of all kinds.
+    pub datagrams: Rate,
+}
+
+impl Rates {
+    /// As the settings say; what has none is so much above sends and requests that they are met first.
+    fn new(message: &crate::config::Message) -> Self {
+        let (sends_per_s, sends) = (message.sends_per_s.to_u32(), message.sends_burst.to_u32());
+        let (requests_per_s, requests) =
+            (message.requests_per_s.to_u32(), message.requests_burst.to_u32());
+        let times = |factor: u32, a: u32, b: u32| a.saturating_add(b).saturating_mul(factor);
+        Self {
+            sends: Rate::new(sends_per_s, sends),
+            requests: Rate::new(requests_per_s, requests),
+            // A receipt for a message.
+            frames: Rate::new(times(2, sends_per_s, requests_per_s), times(2, sends, requests)),
+            // A conversation's stream may be opened for each message, when there are many of them.
+            streams: Rate::new(times(4, requests_per_s, 0), times(4, requests, 200)),
+            // Two copies of a message.
+            datagrams: Rate::new(times(2, sends_per_s, 50), times(2, sends, 200)),
+        }
+    }
 }
 
 /// The shared state. Each part has its own owner and lock; this only holds them together.
@@ -103,10 +129,7 @@ impl Gateway {
         passwords: Passwords,
     ) -> Self {
         let m = &config.message;
-        let rates = Rates {
-            sends: Rate::new(m.sends_per_s.to_u32(), m.sends_burst.to_u32()),
-            requests: Rate::new(m.requests_per_s.to_u32(), m.requests_burst.to_u32()),
-        };
+        let rates = Rates::new(m);
         let send_rules = SendRules {
             strangers_max: m.stranger_messages_max.0,
             edit_window_ms: m.edit_window.0,

@@ -78,6 +78,9 @@ impl Health {
         gauge!("petrel_gateway_sessions").set(as_gauge(sessions.len()));
         let (doors, max) = (&gateway.doors, gateway.config.gateway.connections_max.to_usize());
         our::connections(doors.connections(), doors.connections_on_tcp(), max);
+        gauge!("petrel_gateway_handshakes").set(as_gauge(doors.handshakes()));
+        gauge!("petrel_gateway_handshakes_max")
+            .set(as_gauge(gateway.config.gateway.handshakes_max.to_usize()));
         gauge!("petrel_gateway_conversations").set(as_gauge(gateway.conversations.len()));
         gauge!("petrel_gateway_passwords_waiting").set(as_gauge(gateway.passwords.waiting()));
         gauge!("petrel_gateway_fanout_waiting_entries_max")
@@ -152,6 +155,8 @@ pub(crate) async fn watch(gateway: Arc<Gateway>, health: Arc<Health>) {
 
 /// How often sessions and conversations are looked through.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
+/// Each connection's conduct is looked at once in so many rounds.
+const CONDUCT_ROUNDS: u8 = 4;
 /// So long after the end of its token a session is ended.
 const EXPIRED_GRACE_MS: u64 = 60_000;
 
@@ -162,17 +167,19 @@ pub(crate) async fn keep_house(
 ) {
     let mut interval = tokio::time::interval(HOUSEKEEPING);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut rounds = 0u8;
     let keeping = async {
         loop {
             interval.tick().await;
-            round(&gateway);
+            round(&gateway, rounds);
+            rounds = rounds.wrapping_add(1);
             metrics.run_upkeep();
         }
     };
     gateway.stopping.run_until_cancelled(keeping).await;
 }
 
-fn round(gateway: &Gateway) {
+fn round(gateway: &Gateway, number: u8) {
     use petrel_proto::code::Code;
     use petrel_proto::wire::{RefreshDue, frame::What};
     let (now_ms, now_s) = (clock::unix_ms(), clock::coarse_s());
@@ -193,6 +200,13 @@ fn round(gateway: &Gateway) {
         }
         gateway.presence.refresh(&session, now_s, presence_interval);
         session.queue().finish_idle(now_s.saturating_sub(stream_idle));
+        let turn = session.id().as_bytes()[15] % CONDUCT_ROUNDS;
+        if turn == number % CONDUCT_ROUNDS
+            && let Some(excess) = session.look_at_conduct(now_s)
+        {
+            our::excess(excess);
+            session.queue().end(Code::RateLimited);
+        }
     }
     let message = &gateway.config.message;
     let idle = if gateway.conversations.len() > message.conversations_cached_max.to_usize() {

@@ -3,7 +3,9 @@
 
 mod connection;
 mod echo;
+mod excess;
 pub(crate) mod path;
+mod typing;
 
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -17,6 +19,8 @@ pub(crate) use connection::{
     connection_accepted, connection_closed, connection_refused, connections,
 };
 pub(crate) use echo::{echo_delivered, echo_offered, echo_received, echo_sent};
+pub(crate) use excess::{Excess, excess};
+pub(crate) use typing::{Typing, typing};
 
 /// Upper edges of buckets for spans of time, in seconds; among them the goals.
 const SECONDS: &[f64] = &[
@@ -31,6 +35,10 @@ const RATIOS: &[f64] = &[0.0, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0
 /// Handles that are looked up once.
 #[derive(Debug)]
 pub(crate) struct Metrics {
+    /// Addresses that were asked to prove themselves.
+    pub retries: Counter,
+    /// Datagrams of handshakes that were held back from strangers.
+    pub guarded: Counter,
     /// Streams accepted.
     pub streams: Counter,
     /// Entries put into sessions' queues.
@@ -94,6 +102,8 @@ pub(crate) struct Metrics {
 /// The handles.
 pub(crate) fn get() -> &'static Metrics {
     static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
+        retries: counter!("petrel_gateway_retries_total"),
+        guarded: counter!("petrel_gateway_guarded_datagrams_total"),
         streams: counter!("petrel_gateway_streams_total"),
         deliveries: counter!("petrel_gateway_deliveries_total"),
         previews: counter!("petrel_gateway_previews_total"),
@@ -125,40 +135,6 @@ pub(crate) fn get() -> &'static Metrics {
         udp_tx_bytes: gauge!("petrel_quic_udp_sent_bytes"),
     });
     &METRICS
-}
-
-/// What became of a client's Typing.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Typing {
-    /// The others were told.
-    Told,
-    /// It came too often.
-    Limited,
-    /// It is no Typing.
-    Malformed,
-    /// Nobody is to be told of it, or nobody is there.
-    Refused,
-    /// It waited too long for the store.
-    Late,
-}
-
-impl Typing {
-    const ALL: [Self; 5] = [Self::Told, Self::Limited, Self::Malformed, Self::Refused, Self::Late];
-
-    fn label(self) -> &'static str {
-        match self {
-            Self::Told => "told",
-            Self::Limited => "limited",
-            Self::Malformed => "malformed",
-            Self::Refused => "refused",
-            Self::Late => "late",
-        }
-    }
-}
-
-/// A client's Typing came to this.
-pub(crate) fn typing(result: Typing) {
-    counter!("petrel_gateway_typing_total", "result" => result.label()).increment(1);
 }
 
 /// A refusal was sent.
@@ -269,9 +245,8 @@ fn begin_at_zero() {
         counter!("petrel_gateway_refusals_total", "code" => code.label()).absolute(0);
         counter!("petrel_gateway_sign_ins_total", "result" => code.label()).absolute(0);
     }
-    for result in Typing::ALL {
-        counter!("petrel_gateway_typing_total", "result" => result.label()).absolute(0);
-    }
+    typing::begin_at_zero();
+    excess::begin_at_zero();
     connection::begin_at_zero();
     for reason in ["unauthenticated", "rate_limited"] {
         counter!("petrel_gateway_admin_refused_total", "reason" => reason).absolute(0);
@@ -287,6 +262,14 @@ fn describe() {
     connection::describe();
     path::describe();
     for (name, help) in [
+        (
+            "petrel_gateway_retries_total",
+            "Connection attempts that were asked to prove their address, as many handshakes were under way.",
+        ),
+        (
+            "petrel_gateway_guarded_datagrams_total",
+            "Datagrams of handshakes held back, as three times what came from their address had been sent.",
+        ),
         ("petrel_gateway_streams_total", "Streams that clients opened."),
         (
             "petrel_gateway_deliveries_total",
@@ -359,7 +342,10 @@ fn describe() {
     ] {
         describe_counter!(name, Unit::Bytes, help);
     }
+    excess::describe();
     for (name, help) in [
+        ("petrel_gateway_handshakes", "Handshakes under way."),
+        ("petrel_gateway_handshakes_max", "Handshakes under way at once, at the most."),
         ("petrel_gateway_sessions", "Sessions signed in."),
         ("petrel_gateway_conversations", "Conversations in memory."),
         ("petrel_gateway_passwords_waiting", "Passwords waiting for a thread or being hashed."),

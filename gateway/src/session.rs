@@ -15,6 +15,9 @@ use uuid::Uuid;
 
 use crate::auth::Identity;
 use crate::clock;
+use crate::conduct::{Conduct, Counters};
+use crate::intake::Intake;
+use crate::metrics::Excess;
 use crate::presence::Watch;
 use crate::send_queue::SendQueue;
 
@@ -40,7 +43,8 @@ pub(crate) struct Session {
     requests: Mutex<Bucket>,
     watch: Watch,
     requests_under_way: Semaphore,
-    large_frames: Arc<Semaphore>,
+    intake: Arc<Intake>,
+    conduct: Mutex<Conduct>,
     token_issued_ms: AtomicU64,
     token_expires_ms: AtomicU64,
     refresh_asked: AtomicBool,
@@ -58,7 +62,7 @@ impl Session {
         connection: Connection,
         queue: SendQueue,
         share: Share,
-        large_frames: Arc<Semaphore>,
+        intake: Arc<Intake>,
         features: &[&str],
     ) -> Self {
         use petrel_proto::version::{
@@ -80,7 +84,8 @@ impl Session {
             sends: Mutex::default(),
             requests: Mutex::default(),
             watch: Watch::default(),
-            large_frames,
+            intake,
+            conduct: Mutex::default(),
             requests_under_way: Semaphore::new(REQUESTS_AT_ONCE as usize),
             token_issued_ms: AtomicU64::new(clock::unix_ms()),
             token_expires_ms: AtomicU64::new(identity.expires_ms()),
@@ -166,9 +171,14 @@ impl Session {
         self.echo.as_ref()
     }
 
-    /// Bounds the large frames of which a part has come, on all streams of its connection.
-    pub(crate) fn large_frames(&self) -> &Arc<Semaphore> {
-        &self.large_frames
+    /// What the streams of its connection may hold and do together.
+    pub(crate) fn intake(&self) -> &Arc<Intake> {
+        &self.intake
+    }
+
+    /// Looks at how its connection behaves; says what is beyond its rate.
+    pub(crate) fn look_at_conduct(&self, now_s: u32) -> Option<Excess> {
+        self.conduct.lock().look(Counters::of(&self.connection), now_s)
     }
 
     /// Bounds the requests under way.

@@ -1,6 +1,7 @@
 //! Reading streams: the first frame says what a stream is. Reading and writing
 //! are apart: what is to be written goes to the session's queue.
 
+mod pieces;
 mod sending;
 
 use std::future::poll_fn;
@@ -18,21 +19,23 @@ use petrel_proto::code::Code;
 use petrel_proto::echo::Spliced;
 use petrel_proto::frame::{self, FrameError, FrameReader};
 use petrel_proto::wire::{self, Frame, frame::What};
-use petrel_transport::{ReadError, RecvStream, SendStream};
-use tokio::sync::Semaphore;
+use petrel_transport::{RecvStream, SendStream};
 
 use crate::connection::{Context, Fuse};
 use crate::conversation_table::Cell;
 use crate::gateway::Gateway;
+use crate::intake::Intake;
 use crate::send_order::SendOrder;
 use crate::session::Session;
 use crate::{attach, clock, control, dispatch, metrics, receipts, translate};
+pub(crate) use pieces::Cost;
+use pieces::Pieces;
 
 /// Bytes read from a stream at once.
 const CHUNK_BYTES: usize = 64 * 1024;
 
 /// Incomplete frames up to this size need no room of their own.
-const SMALL_FRAME_BYTES: usize = 1024;
+pub(crate) const SMALL_FRAME_BYTES: usize = 256;
 
 /// What [`End::NoRoom`] is to the peer.
 const NO_ROOM: &str = "too many large frames are incomplete";
@@ -58,17 +61,30 @@ pub(crate) struct Incoming {
     spliced: Spliced,
     reader: FrameReader,
     chunk: Bytes,
-    /// Room for frames above [`SMALL_FRAME_BYTES`] while they are incomplete, shared by the
-    /// streams of a connection: their number does not multiply what a peer can make us hold.
-    room: Arc<Semaphore>,
+    /// What came behind a hole.
+    pieces: Pieces,
+    /// What the streams of the connection may hold and do together.
+    intake: Arc<Intake>,
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        // It is less than before, which is always allowed.
+        self.intake.holds(self.pieces.cost(), Cost::default()).ok();
+    }
 }
 
 impl Incoming {
     /// Reads frames of up to `max` bytes.
-    pub(crate) fn new(stream: RecvStream, max: usize, room: &Arc<Semaphore>) -> Self {
-        let room = Arc::clone(room);
-        let spliced = Spliced::default();
-        Self { stream, spliced, reader: FrameReader::new(max), chunk: Bytes::new(), room }
+    pub(crate) fn new(stream: RecvStream, max: usize, intake: &Arc<Intake>) -> Self {
+        Self {
+            stream,
+            spliced: Spliced::default(),
+            reader: FrameReader::new(max),
+            chunk: Bytes::new(),
+            pieces: Pieces::default(),
+            intake: Arc::clone(intake),
+        }
     }
 
     /// Takes copies of the stream's bytes from the session's datagrams too, if it has the feature.
@@ -83,10 +99,15 @@ impl Incoming {
     /// # Errors
     /// Why there is none.
     pub(crate) async fn next(&mut self) -> Result<(Frame, What), End> {
+        let intake = Arc::clone(&self.intake);
         let mut room = None;
         loop {
             match self.reader.next(&mut self.chunk) {
                 Ok(Some(payload)) => {
+                    while let Some(wait) = intake.take_frame() {
+                        // Boxed: it is rare, and what waits for a frame is kept small.
+                        Box::pin(tokio::time::sleep(wait)).await;
+                    }
                     if self.chunk.is_empty() {
                         // Even an empty rest would keep the whole datagram in memory.
                         self.chunk = Bytes::new();
@@ -99,19 +120,51 @@ impl Incoming {
             }
             if room.is_none() && self.reader.wanted().is_some_and(|bytes| bytes > SMALL_FRAME_BYTES)
             {
-                let units = self.reader.wanted().unwrap_or_default().div_ceil(1024);
-                let units = u32::try_from(units).unwrap_or(u32::MAX);
                 // Waiting here could wait for ever: what is not read keeps the
                 // rest of the other frames from coming.
-                room = Some(self.room.try_acquire_many(units).map_err(|_| End::NoRoom)?);
+                let wanted = self.reader.wanted().unwrap_or_default();
+                room = Some(intake.room(wanted).ok_or(End::NoRoom)?);
             }
-            let (stream, spliced) = (&mut self.stream, &mut self.spliced);
-            match poll_fn(|cx| poll_bytes(stream, spliced, cx)).await {
-                Ok(Some(bytes)) => self.chunk = bytes,
-                Ok(None) => {
+            match poll_fn(|cx| self.poll_bytes(cx)).await? {
+                Some(bytes) => self.chunk = bytes,
+                None => {
                     return Err(self.reader.finish().map_or_else(End::Broken, |()| End::Finished));
                 }
-                Err(_) => return Err(End::Gone),
+            }
+        }
+    }
+
+    /// The next bytes of the stream that were not read before; `None` at its end. The stream is read
+    /// in the order in which its bytes come, and put in its own order here ([`pieces`]).
+    fn poll_bytes(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Result<Option<Bytes>, End>> {
+        if let Poll::Ready(bytes) = self.spliced.poll_copy(cx, metrics::echo_received) {
+            return Poll::Ready(Ok(Some(bytes)));
+        }
+        loop {
+            let cost = self.pieces.cost();
+            let next = self.spliced.taken();
+            let (offset, bytes) = match self.pieces.take(next) {
+                Some(piece) => piece,
+                None => {
+                    let reading = pin!(self.stream.read_arrived(CHUNK_BYTES));
+                    match ready!(reading.poll(cx)) {
+                        Ok(Some(chunk)) => (chunk.offset, chunk.bytes),
+                        Ok(None) => return Poll::Ready(Ok(None)),
+                        Err(_) => return Poll::Ready(Err(End::Gone)),
+                    }
+                }
+            };
+            if offset > next {
+                self.pieces.put(offset, &bytes);
+            }
+            if self.pieces.cost() != cost {
+                self.intake.holds(cost, self.pieces.cost()).map_err(|()| End::Gone)?;
+            }
+            if offset <= next {
+                let new = self.spliced.from_stream(offset, bytes);
+                if !new.is_empty() {
+                    return Poll::Ready(Ok(Some(new)));
+                }
             }
         }
     }
@@ -125,25 +178,6 @@ impl Incoming {
     pub(crate) fn stop(&mut self, code: Code) {
         // An error means that the stream is over already.
         self.stream.stop(code.number()).ok();
-    }
-}
-
-/// The next bytes of a stream that were not read before; `None` at its end.
-fn poll_bytes(
-    stream: &mut RecvStream,
-    spliced: &mut Spliced,
-    cx: &mut std::task::Context<'_>,
-) -> Poll<Result<Option<Bytes>, ReadError>> {
-    if let Poll::Ready(bytes) = spliced.poll_copy(cx, metrics::echo_received) {
-        return Poll::Ready(Ok(Some(bytes)));
-    }
-    loop {
-        let reading = pin!(stream.read_chunk(CHUNK_BYTES));
-        let Some(chunk) = ready!(reading.poll(cx))? else { return Poll::Ready(Ok(None)) };
-        let new = spliced.from_stream(chunk.offset, chunk.bytes);
-        if !new.is_empty() {
-            return Poll::Ready(Ok(Some(new)));
-        }
     }
 }
 
@@ -213,8 +247,8 @@ pub(crate) fn accepted(
 
 /// Reads the first frame; what it asks for comes next.
 async fn begin(context: Arc<Context>, send: SendStream, recv: RecvStream) -> Option<Phase> {
-    let room = &context.large_frames;
-    let mut incoming = Incoming::new(recv, limits::UNAUTHENTICATED_FRAME_BYTES_MAX, room);
+    let intake = Arc::clone(&context.intake);
+    let mut incoming = Incoming::new(recv, limits::UNAUTHENTICATED_FRAME_BYTES_MAX, &intake);
     match tokio::time::timeout(FIRST_FRAME_TIMEOUT, incoming.next()).await {
         Ok(Ok((_, What::Hello(hello)))) => {
             Phase::then(control::begin(context, send, incoming, hello))
@@ -228,7 +262,10 @@ async fn begin(context: Arc<Context>, send: SendStream, recv: RecvStream) -> Opt
             Phase::refuse(send, incoming, broken_code(&error), error.to_string())
         }
         Ok(Err(End::NoRoom)) => Phase::refuse(send, incoming, Code::Overloaded, NO_ROOM.to_owned()),
-        Ok(Err(End::Finished | End::Gone)) => None,
+        Ok(Err(End::Finished | End::Gone)) => {
+            intake.stream_was_silent();
+            None
+        }
         Err(_) => {
             let text = "no frame came in time".to_owned();
             Phase::refuse(send, incoming, Code::SignInTimeout, text)
@@ -290,8 +327,7 @@ pub(crate) fn spawn_opened(
     tasks.spawn(async move {
         let _fuse = Fuse::of(session.connection());
         if let Ok(Some(cell)) = Box::pin(gateway.conversation(conversation)).await {
-            let room = session.large_frames();
-            let incoming = Incoming::new(recv, limits::FRAME_BYTES_MAX, room);
+            let incoming = Incoming::new(recv, limits::FRAME_BYTES_MAX, session.intake());
             Reader::new(&gateway, session, cell, generation).read(incoming).await;
         }
     });

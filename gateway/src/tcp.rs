@@ -18,7 +18,8 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::connection::{self, Place, STREAMS_BEFORE_SIGN_IN};
+use crate::connection::{self, STREAMS_BEFORE_SIGN_IN};
+use crate::doors::{Doors, Place};
 use crate::endpoint::{CurrentCertificate, RECEIVE_WINDOW, SEND_WINDOW, STREAM_WINDOW};
 use crate::gateway::Gateway;
 use crate::{datagram, keys, metrics, process};
@@ -159,7 +160,7 @@ fn admit(gateway: &Arc<Gateway>, door: &Arc<Door>, socket: TcpStream, from: Sock
     if gateway.doors.connections_on_tcp() >= door.connections_max {
         return metrics::connection_refused(Kind::Tcp, "full");
     }
-    let Some(place) = connection::enter(gateway, from.ip(), Kind::Tcp) else { return };
+    let Some(place) = Doors::enter_by_tcp(gateway, from.ip()) else { return };
     let handshake = shake_hands(Arc::clone(gateway), Arc::clone(door), socket, place);
     gateway.tasks.spawn(connection::run(Arc::clone(gateway), handshake, Instant::now(), None));
 }

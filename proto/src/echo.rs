@@ -87,6 +87,11 @@ impl Splice {
         chunk
     }
 
+    /// Up to which offset it has come.
+    pub fn taken(&self) -> u64 {
+        self.taken
+    }
+
     /// What is new of a copy.
     pub fn from_copy(&mut self, offset: u64, mut data: Bytes) -> Copied {
         let Some(end) = offset.checked_add(data.len() as u64) else { return Copied::Early };

@@ -79,6 +79,7 @@ impl FrameReader {
                 chunk.advance(header);
                 return Ok(Some(chunk.split_to(len)));
             }
+            self.reserve(chunk)?;
             self.buffered.extend_from_slice(chunk);
             chunk.clear();
             return Ok(None);
@@ -94,6 +95,8 @@ impl FrameReader {
             self.buffered.put_u8(chunk.get_u8());
         };
         let missing = (header + len).saturating_sub(self.buffered.len());
+        // All at once: growing by doubling could take twice as much.
+        self.buffered.reserve(missing);
         let take = missing.min(chunk.len());
         self.buffered.extend_from_slice(&chunk.split_to(take));
         if take < missing {
@@ -117,6 +120,14 @@ impl FrameReader {
             None => 1,
         };
         Err(FrameError::Truncated { missing })
+    }
+
+    /// Room for exactly the frame that begins with this chunk, as far as its length is known.
+    fn reserve(&mut self, chunk: &[u8]) -> Result<(), FrameError> {
+        if let Some((len, header)) = self.length(chunk)? {
+            self.buffered.reserve(header + len);
+        }
+        Ok(())
     }
 
     fn length(&self, bytes: &[u8]) -> Result<Option<(usize, usize)>, FrameError> {

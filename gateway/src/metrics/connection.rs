@@ -40,7 +40,7 @@ pub(crate) fn connections(all: usize, on_tcp: usize, max: usize) {
 pub(super) fn begin_at_zero() {
     for transport in [Kind::Quic.label(), Kind::Tcp.label()] {
         counter!("petrel_gateway_connections_accepted_total", "transport" => transport).absolute(0);
-        for reason in ["rate", "full", "handshake", "handshake_timeout"] {
+        for reason in ["rate", "full", "saturated", "source", "handshake", "handshake_timeout"] {
             counter!("petrel_gateway_connections_refused_total", "transport" => transport, "reason" => reason)
                 .absolute(0);
         }

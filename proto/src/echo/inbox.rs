@@ -2,22 +2,26 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::{Copied, Splice};
+use super::{COPY_BYTES_MAX, Copied, Splice};
 use crate::wire;
 
 /// Copies that wait for one stream, at the most; what comes then is dropped.
 const WAITING_MAX: usize = 16;
+/// The same for all streams of a connection together.
+const WAITING_MAX_OF_ALL: usize = 32;
 
 /// The streams of one connection that take copies.
 #[derive(Debug, Default)]
 pub struct Inboxes {
     streams: Mutex<HashMap<u64, Arc<Inbox>>>,
+    /// Copies that wait on all streams.
+    waiting: AtomicUsize,
     /// Since somebody asked: whether copies came, ...
     copies: AtomicBool,
     /// ... and how often the peer said that it lost something.
@@ -40,7 +44,7 @@ pub enum Delivered {
     Waits,
     /// Its stream has ended, or is not known yet.
     NoStream,
-    /// Too many wait for its stream.
+    /// Too many wait for its stream or for all, or it is too large.
     Full,
 }
 
@@ -71,10 +75,16 @@ impl Inboxes {
             return Delivered::NoStream;
         };
         let mut waiting = inbox.0.lock();
-        if waiting.copies.len() >= WAITING_MAX {
+        // Two at once may both find the last place, and no more than that.
+        if waiting.copies.len() >= WAITING_MAX
+            || copy.data.len() > COPY_BYTES_MAX
+            || self.waiting.load(Ordering::Relaxed) >= WAITING_MAX_OF_ALL
+        {
             return Delivered::Full;
         }
-        waiting.copies.push_back((copy.offset, copy.data));
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        // Copied: the datagram that it came in may be far larger.
+        waiting.copies.push_back((copy.offset, Bytes::copy_from_slice(&copy.data)));
         if let Some(reader) = waiting.reader.take() {
             reader.wake();
         }
@@ -108,6 +118,8 @@ struct Copies {
 impl Drop for Copies {
     fn drop(&mut self) {
         self.all.streams.lock().remove(&self.stream);
+        let left = self.inbox.0.lock().copies.drain(..).count();
+        self.all.waiting.fetch_sub(left, Ordering::Relaxed);
     }
 }
 
@@ -117,6 +129,11 @@ impl Spliced {
         let inbox = Arc::<Inbox>::default();
         all.streams.lock().insert(stream, Arc::clone(&inbox));
         self.copies = Some(Copies { stream, inbox, all: Arc::clone(all) });
+    }
+
+    /// Up to which offset the bytes have come.
+    pub fn taken(&self) -> u64 {
+        self.splice.taken()
     }
 
     /// What is new of a chunk that the stream brings, from `offset` on; perhaps nothing.
@@ -129,6 +146,7 @@ impl Spliced {
         let Some(copies) = &self.copies else { return Poll::Pending };
         let mut waiting = copies.inbox.0.lock();
         while let Some((offset, data)) = waiting.copies.pop_front() {
+            copies.all.waiting.fetch_sub(1, Ordering::Relaxed);
             let copied = self.splice.from_copy(offset, data);
             told(&copied);
             if let Copied::News(data) = copied {
@@ -195,5 +213,32 @@ mod tests {
             came += 1;
         }
         assert_eq!(came, WAITING_MAX);
+    }
+
+    #[test]
+    fn streams_that_are_not_read_hold_few_copies_together() {
+        let mut cx = Context::from_waker(Waker::noop());
+        let all = Arc::<Inboxes>::default();
+        let mut streams: Vec<_> = (0..10).map(|_| Spliced::default()).collect();
+        for round in 0..3 {
+            for (n, stream) in (0u64..).zip(&mut streams) {
+                if round == 0 {
+                    stream.take_copies(n, &all);
+                }
+                for at in 0..9 {
+                    assert_ne!(all.deliver(copy(n, 9 * round + at, b"a")), Delivered::NoStream);
+                }
+            }
+            let mut came = 0;
+            for stream in &mut streams {
+                while stream.poll_copy(&mut cx, |_| ()).is_ready() {
+                    came += 1;
+                }
+            }
+            // Those of the first streams, in each round: a place is free again once it is read.
+            assert!(came <= WAITING_MAX_OF_ALL && came >= 9, "{came}");
+        }
+        drop(streams);
+        assert_eq!(all.waiting.load(Ordering::Relaxed), 0);
     }
 }

@@ -194,6 +194,22 @@ impl RecvStream {
         }
     }
 
+    /// The next bytes in the order in which they arrive, wherever in the stream they are; each once, at
+    /// most `max`; `None` once all have come. After this the stream can be read in no other way.
+    /// Dropped before it is ready, it has taken nothing.
+    ///
+    /// # Errors
+    /// Why nothing more can be read.
+    pub async fn read_arrived(&mut self, max: usize) -> Result<Option<Chunk>, ReadError> {
+        match &mut self.0 {
+            Receiving::Quic(quic) => {
+                let chunk = quic.read_chunk(max, false).await?;
+                Ok(chunk.map(|chunk| Chunk { offset: chunk.offset, bytes: chunk.bytes }))
+            }
+            Receiving::Tcp(half) => poll_fn(|cx| half.poll_read(max, cx)).await,
+        }
+    }
+
     /// Asks the peer to send nothing more; what came and was not read is forgotten.
     ///
     /// # Errors
