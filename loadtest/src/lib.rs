@@ -18,6 +18,7 @@ pub mod dial;
 pub mod environment;
 pub mod goal;
 pub mod group;
+pub mod hostile;
 pub mod html;
 pub mod latency;
 pub mod layout;
@@ -143,6 +144,7 @@ fn run(options: &Options, progress: &Progress) -> anyhow::Result<Option<Report>>
             Scenario::Blackout => Box::pin(scenario::blackout::run(options, progress)).await,
             Scenario::Login => Box::pin(scenario::login::run(options, progress)).await,
             Scenario::Start => Box::pin(scenario::start::run(options, progress)).await,
+            Scenario::Hostile => Box::pin(scenario::hostile::run(options, progress)).await,
             Scenario::Relay => Box::pin(scenario::relay::run(options, progress)).await,
             Scenario::RelayServer | Scenario::CompareRelay => {
                 Box::pin(relay::server::run(options.fault)).await?;

@@ -21,8 +21,8 @@ pub use name::{Beside, Scenario};
 #[derive(Clone, Debug, Parser, Serialize)]
 #[command(name = "petrel-loadtest", version, about, max_term_width = 100)]
 pub struct Options {
-    /// one-to-one, group, connect, idle, resume, blackout, login, start, relay, or compare-relay (one-to-one and relay
-    /// interleaved three times).
+    /// one-to-one, group, connect, idle, resume, blackout, login, start, hostile, relay, or compare-relay
+    /// (one-to-one and relay interleaved three times).
     #[arg(value_parser = Scenario::parse)]
     pub scenario: Scenario,
 
@@ -45,6 +45,9 @@ pub struct Options {
     /// login, resume: messages that were missed in each conversation.
     #[arg(long, default_value_t = 3, value_name = "N")]
     pub missed: usize,
+    /// hostile: how many hostile connections.
+    #[arg(long, default_value_t = 1_000, value_name = "N")]
+    pub hostile: usize,
     /// Messages a second, all users together (idle: 0 sends none; resume: of the chat beside it).
     #[arg(long, value_name = "MSGS_PER_S", allow_negative_numbers = true)]
     pub rate: Option<f64>,
@@ -243,6 +246,7 @@ impl Options {
         if self.chats() {
             Layout::ring(self.users(), self.conversations())?;
         }
+        range("--hostile", self.hostile as f64, 1.0, 10_000.0)?;
         self.validate_groups()?;
         self.validate_absence()?;
         if self.sends() {
@@ -325,7 +329,11 @@ impl Options {
     fn chats(&self) -> bool {
         matches!(
             self.scenario,
-            Scenario::OneToOne | Scenario::Blackout | Scenario::Relay | Scenario::CompareRelay
+            Scenario::OneToOne
+                | Scenario::Blackout
+                | Scenario::Hostile
+                | Scenario::Relay
+                | Scenario::CompareRelay
         )
     }
 
@@ -387,7 +395,9 @@ mod tests {
         assert!(parse("one-to-one --link loss-5,delay=100ms").is_ok());
         assert!(parse("blackout --link clean --dark 10 --told").is_ok());
         assert!(parse("blackout --restart").is_ok());
-        for scenario in ["connect", "idle", "relay", "compare-relay", "group", "resume", "login"] {
+        for scenario in
+            ["connect", "idle", "relay", "compare-relay", "group", "resume", "login", "hostile"]
+        {
             assert!(parse(scenario).is_ok(), "{scenario}");
         }
     }
@@ -403,6 +413,7 @@ mod tests {
             ("group --members 10 --users 10 --groups 49", "--groups"),
             ("login --conversations 10 --changed 11", "--changed"),
             ("resume --missed 0", "--missed"),
+            ("hostile --hostile 0", "--hostile"),
             ("resume --find-max", "--find-max"),
             ("blackout", "--link"),
             ("blackout --link clean --dark 1000", "--dark"),

@@ -195,6 +195,9 @@ pub struct Report {
     /// `login`: what a visit takes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub visit: Option<Visit>,
+    /// `hostile`: what the hostile did, and to what effect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hostile: Option<crate::hostile::Figures>,
     /// Where and how it ran.
     pub environment: Value,
 }
@@ -272,6 +275,9 @@ impl Report {
                 storm.tries_again,
                 storm.calm_delivery_ms.p99
             );
+        }
+        if let Some(hostile) = &self.hostile {
+            line += &hostile.summary();
         }
         if let Some(visit) = &self.visit {
             line += &format!(

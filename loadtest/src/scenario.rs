@@ -3,6 +3,7 @@
 pub mod blackout;
 pub mod connect;
 pub mod group;
+pub mod hostile;
 pub mod idle;
 pub mod login;
 pub mod one_to_one;

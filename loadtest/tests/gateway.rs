@@ -89,3 +89,16 @@ fn a_visit_finds_what_was_missed_and_takes_two_round_trips_of_a_link_at_least() 
     assert!(bytes("wire_bytes_handshake") > 1_200.0, "{visit}");
     assert_eq!(report["list_ms"]["count"], 300);
 }
+
+#[test]
+fn chat_beside_hostile_connections_stays_whole() {
+    let (status, report) = run("hostile --users 4 --rate 20 --seconds 3 --warmup 0.5 --hostile 12");
+    assert_clean(&report);
+    assert!(status == 0 || status == 4, "{status}");
+    let hostile = &report["hostile"];
+    assert_eq!(hostile["connections"], 12);
+    for counted in ["half_handshakes", "streams_reset", "closed"] {
+        assert!(hostile[counted].as_u64().unwrap() > 0, "{hostile}");
+    }
+    assert!(hostile["calm_delivery_ms"]["count"].as_u64().unwrap() > 0, "{hostile}");
+}

@@ -22,6 +22,8 @@ pub enum Scenario {
     Login,
     /// How much later chat starts where no UDP gets through.
     Start,
+    /// Chat between pairs, first alone and then beside hostile connections.
+    Hostile,
     /// The harness's own bare QUIC relay, as a yardstick.
     Relay,
     /// `one-to-one` and `relay`, interleaved; their ratio.
@@ -31,7 +33,7 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    const ALL: [(&'static str, Self); 11] = [
+    const ALL: [(&'static str, Self); 12] = [
         ("one-to-one", Self::OneToOne),
         ("connect", Self::Connect),
         ("idle", Self::Idle),
@@ -40,6 +42,7 @@ impl Scenario {
         ("blackout", Self::Blackout),
         ("login", Self::Login),
         ("start", Self::Start),
+        ("hostile", Self::Hostile),
         ("relay", Self::Relay),
         ("compare-relay", Self::CompareRelay),
         ("relay-server", Self::RelayServer),
