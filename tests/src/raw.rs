@@ -1,8 +1,6 @@
 //! The protocol by hand: frames as bytes, no rules kept. For what the client library
 //! would never do.
 
-mod line;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,8 +18,6 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use crate::cluster::Gateway;
 
-pub use line::Line;
-
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Bytes of a frame that are read.
@@ -38,8 +34,6 @@ pub struct RawOptions {
     pub window: u32,
     /// Streams that the server may open.
     pub server_streams: u32,
-    /// A socket that can go bad.
-    pub line: Option<Arc<Line>>,
 }
 
 impl Default for RawOptions {
@@ -49,7 +43,6 @@ impl Default for RawOptions {
             stream_window: 1 << 20,
             window: 4 << 20,
             server_streams: 64,
-            line: None,
         }
     }
 }
@@ -103,10 +96,7 @@ impl Raw {
             .max_concurrent_bidi_streams(VarInt::from_u32(options.server_streams))
             .keep_alive_interval(Some(Duration::from_secs(5)));
         config.transport_config(Arc::new(transport));
-        let endpoint = match &options.line {
-            Some(line) => line.endpoint()?,
-            None => quinn::Endpoint::client(([127, 0, 0, 1], 0).into())?,
-        };
+        let endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into())?;
         let connecting = endpoint.connect_with(config, gateway.quic, "localhost")?;
         let connection =
             tokio::time::timeout(PATIENCE, connecting).await.context("no handshake")??;

@@ -61,7 +61,7 @@ impl Scenario {
             return Err(format!("scenario {name}: not in this version"));
         }
         Err("unknown scenario; there are one-to-one, group, connect, idle, resume, blackout, login, start, \
-             relay and compare-relay"
+             hostile, relay and compare-relay"
             .to_owned())
     }
 }

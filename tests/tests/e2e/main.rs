@@ -22,7 +22,6 @@ mod deploy;
 mod dictionary;
 mod first_chat;
 mod group;
-mod hostile;
 mod issuer;
 mod large_group;
 mod list;
