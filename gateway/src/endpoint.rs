@@ -32,10 +32,10 @@ pub(crate) const STREAM_WINDOW: u32 = 64 * 1024;
 /// Bytes that a peer may send on all streams before we have read them.
 pub(crate) const RECEIVE_WINDOW: u64 = 64 * 1024;
 /// Bytes that we keep for a peer until it has acknowledged them.
-pub(crate) const SEND_WINDOW: u64 = 96 * 1024;
+pub(crate) const SEND_WINDOW: u64 = 128 * 1024;
 /// What a connection takes besides: quinn's state, our tasks and tables with streams open, and the
 /// allocator's share of all. Measured, all together, by `tests/tests/hostile/memory.rs`.
-pub(crate) const STATE_BYTES: u64 = 200 * 1024;
+pub(crate) const STATE_BYTES: u64 = 168 * 1024;
 /// Bytes of the handshake that may be out of order.
 const CRYPTO_BUFFER: usize = 16 * 1024;
 /// Connection attempts that wait to be taken up.
