@@ -236,7 +236,7 @@ mod tests {
                 }
             }
             // Those of the first streams, in each round: a place is free again once it is read.
-            assert!(came <= WAITING_MAX_OF_ALL && came >= 9, "{came}");
+            assert!((9..=WAITING_MAX_OF_ALL).contains(&came), "{came}");
         }
         drop(streams);
         assert_eq!(all.waiting.load(Ordering::Relaxed), 0);
