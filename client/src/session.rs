@@ -315,6 +315,7 @@ impl Session {
                 })
                 .collect(),
             agent: agent.get(..end).unwrap_or(agent).to_owned(),
+            background: false,
         };
         write_frame(stream, What::Hello(hello)).await
     }

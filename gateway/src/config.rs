@@ -106,6 +106,9 @@ section! {
         pub streams_max: Bounded<4, 1_024> = Bounded(64),
         /// A conversation stream on which nothing moved for so long is finished.
         pub stream_idle: Span<1_000, 3_600_000> = Span(60_000),
+        /// What can wait is held for a session in the background for so long (in whole seconds), and goes
+        /// out together; 0: nothing is held.
+        pub background_hold: Span<0, 600_000> = Span(60_000),
         /// Whose presence is shown to a session is read again once in this time.
         pub presence_interval: Span<1_000, 3_600_000> = Span(60_000),
         /// New connections per second and source address (an IPv4 address, an IPv6 /56).

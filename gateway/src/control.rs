@@ -34,7 +34,9 @@ struct SignedIn {
 impl Drop for SignedIn {
     fn drop(&mut self) {
         self.gateway.leave(&self.session);
-        self.gateway.seen.note(self.session.device());
+        if self.session.is_attentive() {
+            self.gateway.seen.note(self.session.device());
+        }
         self.session.queue().end(Code::Ok);
     }
 }
@@ -121,6 +123,9 @@ async fn sign_in(context: &Context, hello: &wire::Hello) -> Result<Arc<Session>,
         Arc::clone(&context.intake),
         &features(gateway, context.connection.kind(), hello),
     ));
+    if hello.background {
+        gateway.begin_in_background(&session);
+    }
     if !gateway.enter(&session) {
         return Err(Rejection::Overloaded { what: "this user's sessions here" });
     }
@@ -129,7 +134,9 @@ async fn sign_in(context: &Context, hello: &wire::Hello) -> Result<Arc<Session>,
         gateway.leave(&session);
         return Err(rejection);
     }
-    gateway.seen.note(session.device());
+    if session.is_attentive() {
+        gateway.seen.note(session.device());
+    }
     Ok(session)
 }
 
@@ -156,6 +163,7 @@ fn welcome(gateway: &Gateway, session: &Session, hello: &wire::Hello) -> Bytes {
         streams_max: gateway.config.gateway.streams_max.to_u32(),
         token_expires_ms: session.token_expires_ms(),
         log: Bytes::copy_from_slice(ConversationId::of_user(session.user()).as_bytes()),
+        idle_timeout_ms: u32::try_from(gateway.config.gateway.idle_timeout.0).unwrap_or(u32::MAX),
     })))
 }
 
@@ -190,6 +198,7 @@ async fn read(gateway: &Gateway, session: &Arc<Session>, incoming: &mut Incoming
                     session.queue().put_control(translate::refusal(&rejection, 0));
                 }
             }
+            Ok((_, What::Attention(said))) if gateway.hear_attention(session, said.background) => {}
             Ok((_, what)) => {
                 let text =
                     format!("{} has no place on the control stream", dispatch::name_of(&what));

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use crate::gateway::Gateway;
 use crate::metrics;
-use crate::session_table::{SHARDS, SessionTable};
+use crate::session_table::{Attendance, SHARDS, SessionTable};
 
 /// Users with a mark, at the most; one more, and everything is written again instead.
 pub(crate) const MARKED_MAX: usize = 65_536;
@@ -111,7 +111,7 @@ struct Mirror<'a> {
     /// Taken from the marks and not written yet.
     waiting: FxHashMap<UserId, Instant>,
     /// Written within [`COALESCED_IN`]: when, and what.
-    written: FxHashMap<UserId, (Instant, usize)>,
+    written: FxHashMap<UserId, (Instant, Attendance)>,
     /// Users of a write whose answer did not come: the write may still arrive, late.
     in_doubt: Vec<UserId>,
     round: Round,
@@ -233,12 +233,16 @@ impl<'a> Mirror<'a> {
         users.extend_from_slice(&of_round);
         let entries: Vec<Presence> = users
             .iter()
-            .map(|&user| Presence { user, sessions: self.sessions.count(user) })
+            .map(|&user| {
+                let Attendance { sessions, attentive } = self.sessions.attendance(user);
+                Presence { user, sessions, attentive }
+            })
             .collect();
         match link.write(self.lowest, self.generation, &entries).await {
             Ok(lease) => {
                 for entry in &entries {
-                    self.written.insert(entry.user, (now, entry.sessions));
+                    let Presence { user, sessions, attentive } = *entry;
+                    self.written.insert(user, (now, Attendance { sessions, attentive }));
                 }
                 metrics::mirror_wrote(entries.len());
                 if lease == Lease::Lost {
@@ -288,7 +292,7 @@ impl<'a> Mirror<'a> {
         let mut due = Vec::new();
         let (sessions, written) = (self.sessions, &self.written);
         self.waiting.retain(|&user, _| match written.get(&user) {
-            Some((_, wrote)) if sessions.count(user) == *wrote => false,
+            Some((_, wrote)) if sessions.attendance(user) == *wrote => false,
             Some((at, _)) if now.duration_since(*at) < COALESCED_IN => true,
             _ if due.len() == BATCH_MAX => true,
             _ => {
@@ -367,7 +371,8 @@ mod tests {
         mirror.collect(now);
         assert_eq!(mirror.take_due(now), vec![user(1)]);
         // Written with a session; then he is gone, and comes and goes.
-        mirror.written.insert(user(1), (now, 1));
+        let one = Attendance { sessions: 1, attentive: 1 };
+        mirror.written.insert(user(1), (now, one));
         for ms in [50, 100, 900] {
             marks.mark(user(1));
             let later = now + Duration::from_millis(ms);
@@ -378,7 +383,7 @@ mod tests {
         mirror.collect(later);
         assert_eq!(mirror.take_due(later), vec![user(1)]);
         // Who is as he was written needs no write.
-        mirror.written.insert(user(1), (later, 0));
+        mirror.written.insert(user(1), (later, Attendance::default()));
         marks.mark(user(1));
         mirror.collect(later);
         assert!(mirror.take_due(later).is_empty() && mirror.waiting.is_empty());

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use petrel_core::conversation::{Conversation, Ready};
-use petrel_core::entry::{Changes, Entry, EntryKind};
+use petrel_core::entry::{Changes, EVERYBODY, Entry, EntryKind};
 use petrel_core::error::Rejection;
 use petrel_core::event::Event;
 use petrel_core::id::{RightsVersion, Seq};
@@ -194,13 +194,16 @@ impl Gateway {
             let short = LazyCell::new(|| translate::push_to_peer(&entry));
             let mut delivered = 0u64;
             for user in conversation.readers(seq) {
+                let calls = entry.mentions.iter().any(|id| *id == user || *id == EVERYBODY);
                 self.sessions.for_each(user, |session| {
                     let ack = origins
                         .iter()
                         .find(|o| Arc::ptr_eq(&o.session, session))
                         .map(|o| (o.generation, o.ack(&entry)));
                     let push = if peer == Some(user) { &*short } else { &*named };
-                    let delivery = Delivery { conversation: entry.conversation, seq, push, ack };
+                    let conversation_id = entry.conversation;
+                    let delivery =
+                        Delivery { conversation: conversation_id, seq, push, ack, calls };
                     let put = session.queue().deliver(delivery, now_s, |after| {
                         self.attach_frame(conversation, session, after)
                     });
@@ -312,17 +315,18 @@ impl Gateway {
         })
     }
 
-    /// Tells a session without a stream that there is something in a conversation.
+    /// Tells a session for which no stream can be opened that there is something in a conversation.
     pub(crate) fn hint(&self, session: &Session, id: petrel_core::id::ConversationId) {
         if let Some(cell) = self.conversations.cached(id) {
-            cell.with(|conversation| self.send_hint(session, conversation));
+            cell.with(|conversation| {
+                session.queue().put_control(hint_frame(session, conversation));
+            });
         }
     }
 
     fn send_hint(&self, session: &Session, conversation: &Conversation<Origin>) {
-        let (head, _) = conversation.head();
-        let peer = conversation.peer_of(session.user());
-        session.queue().put_control(translate::hint(conversation.id(), head, peer));
+        let frame = hint_frame(session, conversation);
+        session.queue().put_control_later(frame, clock::coarse_s());
     }
 
     /// Takes over members and rights as they are in the store now. `false` if it did not answer.
@@ -411,6 +415,11 @@ impl Gateway {
             }
         }
     }
+}
+
+fn hint_frame(session: &Session, conversation: &Conversation<Origin>) -> Bytes {
+    let (head, _) = conversation.head();
+    translate::hint(conversation.id(), head, conversation.peer_of(session.user()))
 }
 
 impl Origin {

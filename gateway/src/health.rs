@@ -74,8 +74,11 @@ impl Health {
     pub(crate) fn sample_gauges(&self, gateway: &Gateway) {
         let sessions = gateway.sessions.all();
         let queued: usize = sessions.iter().map(|s| s.queue().bytes()).sum();
+        let background = sessions.iter().filter(|s| !s.is_attentive());
+        let held: u32 = background.clone().map(|s| s.queue().held()).sum();
         let as_gauge = |n: usize| u32::try_from(n).map_or(f64::from(u32::MAX), f64::from);
         gauge!("petrel_gateway_sessions").set(as_gauge(sessions.len()));
+        our::background::sample(as_gauge(background.count()), f64::from(held));
         let (doors, max) = (&gateway.doors, gateway.config.gateway.connections_max.to_usize());
         our::connections(doors.connections(), doors.connections_on_tcp(), max);
         gauge!("petrel_gateway_handshakes").set(as_gauge(doors.handshakes()));
@@ -188,9 +191,16 @@ fn round(gateway: &Gateway, number: u8) {
     let stream_idle = seconds(gateway.config.gateway.stream_idle.0);
     for session in gateway.sessions.all() {
         let expires_ms = session.token_expires_ms();
+        gateway.follow_attention(&session);
         if session.refresh_is_due(now_ms) {
             let frame = petrel_proto::frame::bare(What::RefreshDue(RefreshDue {}));
-            session.queue().put_control(petrel_proto::frame::encode(&frame));
+            let frame = petrel_proto::frame::encode(&frame);
+            // In the background it goes with what else goes out, if that is long before the end.
+            if expires_ms.saturating_sub(now_ms) > 2 * gateway.config.gateway.background_hold.0 {
+                session.queue().put_control_later(frame, now_s);
+            } else {
+                session.queue().put_control(frame);
+            }
         }
         if now_ms >= expires_ms {
             session.queue().suspend(true);
@@ -199,7 +209,8 @@ fn round(gateway: &Gateway, number: u8) {
             session.queue().end(Code::Reauthenticate);
         }
         gateway.presence.refresh(&session, now_s, presence_interval);
-        session.queue().finish_idle(now_s.saturating_sub(stream_idle));
+        session.queue().finish_idle(now_s.saturating_sub(stream_idle), now_s);
+        session.queue().release_due(now_s);
         let turn = session.id().as_bytes()[15] % CONDUCT_ROUNDS;
         if turn == number % CONDUCT_ROUNDS
             && let Some(excess) = session.look_at_conduct(now_s)

@@ -12,6 +12,7 @@ pub mod telemetry;
 
 mod account;
 mod attach;
+mod attention;
 mod auth;
 mod body;
 mod change;

@@ -1,6 +1,7 @@
 //! The gateway's metrics: names, help, bucket edges, one function or handle per
 //! event. Names follow Prometheus' rules; labels come from enums only.
 
+pub(crate) mod background;
 mod connection;
 mod echo;
 mod excess;
@@ -230,6 +231,7 @@ pub(crate) fn install() -> anyhow::Result<PrometheusHandle> {
         .install_recorder()?;
     describe();
     echo::describe();
+    background::describe();
     crate::process::describe();
     petrel_storage::writer::describe();
     gauge!("petrel_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);

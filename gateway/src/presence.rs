@@ -138,11 +138,21 @@ impl Presence {
     /// Looks up again what a session may see, if it is time: what it named and the store was not asked
     /// about, and everything after `interval_s` seconds.
     pub(crate) fn refresh(&self, session: &Arc<Session>, now_s: u32, interval_s: u32) {
+        if !session.is_attentive() {
+            return;
+        }
         let is_due = session.watch().0.lock().as_ref().is_some_and(|watching| {
             let is_old = !watching.named.is_empty() && now_s >= watching.asked_s + interval_s;
             !watching.is_waiting && (watching.wanted.is_some() || is_old)
         });
         if is_due {
+            self.look_up(session);
+        }
+    }
+
+    /// A session has come back from the background: it is told what it was not told there.
+    pub(crate) fn came_back(&self, session: &Arc<Session>) {
+        if session.watch().0.lock().as_ref().is_some_and(|watching| watching.owes) {
             self.look_up(session);
         }
     }
@@ -223,7 +233,7 @@ async fn look_up_all(gateway: &Gateway) {
 
 impl Gateway {
     fn state_of(&self, user: UserId, seen_ms: u64) -> State {
-        match self.sessions.count(user) {
+        match self.sessions.attendance(user).attentive {
             0 => State { online: false, seen_ms },
             _ => State { online: true, seen_ms: 0 },
         }
@@ -240,8 +250,10 @@ impl Gateway {
         let frame = translate::presence(user, state.online, state.seen_ms);
         for part in watchers.chunks(TOLD_AT_ONCE) {
             for session in part.iter().filter_map(Weak::upgrade) {
+                // Under its lock, so that who comes back at this moment sees what he is owed.
+                let mut watch = session.watch().0.lock();
                 if !tell(&session, &frame, 1)
-                    && let Some(watching) = session.watch().0.lock().as_mut()
+                    && let Some(watching) = watch.as_mut()
                 {
                     watching.owes = true;
                 }
@@ -285,7 +297,8 @@ impl Gateway {
         let mut visible = self.store.visible_presence(watcher, users).await?;
         visible.sort_unstable();
         let is_unknown = |user: &&UserId| {
-            self.sessions.count(**user) == 0 && !self.presence.index.is_watched(**user)
+            self.sessions.attendance(**user).attentive == 0
+                && !self.presence.index.is_watched(**user)
         };
         let unknown: Vec<_> = visible.iter().filter(is_unknown).copied().collect();
         let seen = match unknown.as_slice() {
@@ -362,7 +375,7 @@ impl Watch {
 /// Tells a session; `false` if it cannot be told now.
 fn tell(session: &Session, frames: &Bytes, count: usize) -> bool {
     let is_expired = clock::unix_ms() >= session.token_expires_ms();
-    let told = !is_expired && session.queue().put_control(frames.clone());
+    let told = !is_expired && session.is_attentive() && session.queue().put_control(frames.clone());
     if told {
         metrics::get().presence_told.increment(count as u64);
     }

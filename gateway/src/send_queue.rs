@@ -6,8 +6,13 @@
 //! nothing is put in any more, and once its stream has drained, it catches up
 //! from the store, from the seq where it stopped (`attach.rs`). The fan-out never
 //! waits, and nobody but the slow reader notices.
+//!
+//! For a session in the background the writer is kept from taking what can wait ([`hold`]); what is held
+//! waits in the same slots, within the same bounds.
 
+mod background;
 mod catching_up;
+mod hold;
 mod run;
 mod state;
 
@@ -15,7 +20,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use petrel_core::id::{ConversationId, Seq};
 use petrel_proto::code::Code;
 use petrel_transport::SendStream;
@@ -47,8 +52,10 @@ pub(crate) struct Taken {
     pub slots: Vec<TakenSlot>,
     /// The session is over.
     pub ended: Option<Code>,
-    /// When the first of the conversations' frames was put in.
+    /// When the first of the conversations' frames was put in, if they were not held.
     pub waiting_since: Option<Instant>,
+    /// The session is in the background.
+    pub is_background: bool,
 }
 
 /// What the writer takes of one conversation.
@@ -77,6 +84,8 @@ pub(crate) struct Delivery<'a> {
     pub push: &'a Bytes,
     /// For the stream that sent it: its generation, and the Ack that stands for the Push.
     pub ack: Option<(u64, Bytes)>,
+    /// It mentions the session's user: in the background it goes out all the same.
+    pub calls: bool,
 }
 
 /// What became of something that was put in.
@@ -118,7 +127,7 @@ impl SendQueue {
         if state.ended.is_some() {
             return Put::Queued;
         }
-        let Delivery { conversation, seq, push, ack } = delivery;
+        let Delivery { conversation, seq, push, ack, calls } = delivery;
         if !state.slots.contains_key(&conversation) {
             if state.slots.len() >= self.slots_max {
                 return Put::Hint;
@@ -140,10 +149,17 @@ impl SendQueue {
             if fits && !suspended {
                 slot.next = seq.next();
                 state.delivered_s = Some(now_s);
-                let frame = own.map_or_else(|| push.clone(), |(_, ack)| ack);
-                state.put(conversation, frame);
-                drop(state);
-                self.writer.wake();
+                match own {
+                    Some((_, ack)) => {
+                        state.put(conversation, ack);
+                        state.hold.open();
+                    }
+                    None => {
+                        state.put(conversation, push.clone());
+                        state.hold.keep(now_s, 1, calls);
+                    }
+                }
+                self.wake(state);
                 return Put::Queued;
             }
             slot.mode = Mode::Behind;
@@ -154,15 +170,31 @@ impl SendQueue {
         // bounded by what the session may have under way.
         if let Some((_, ack)) = own {
             state.put(conversation, ack);
+            state.hold.open();
         } else if behind {
             // Should its stream have drained already, the writer sees to it now.
             state.mark(conversation);
+            state.hold.keep(now_s, 1, calls);
         } else {
             return Put::Queued;
         }
-        drop(state);
-        self.writer.wake();
+        self.wake(state);
         Put::Queued
+    }
+
+    /// Wakes the writer, unless it may take nothing.
+    fn wake(&self, state: MutexGuard<'_, State>) {
+        let is_shut = state.hold.is_shut();
+        drop(state);
+        if !is_shut {
+            self.writer.wake();
+        }
+    }
+
+    /// The same for something that does not wait, in the background either.
+    fn wake_now(&self, mut state: MutexGuard<'_, State>) {
+        state.hold.open();
+        self.wake(state);
     }
 
     /// Puts in a frame that has no place in the order of seqs (answers,
@@ -171,8 +203,7 @@ impl SendQueue {
         let mut state = self.state.lock();
         if state.slots.get(&conversation).is_some_and(|s| s.generation == generation) {
             state.put(conversation, frame);
-            drop(state);
-            self.writer.wake();
+            self.wake_now(state);
         }
     }
 
@@ -185,13 +216,12 @@ impl SendQueue {
             if let Some(slot) = state.slots.get_mut(&conversation) {
                 slot.finish = true;
             }
-            drop(state);
-            self.writer.wake();
+            self.wake_now(state);
         }
     }
 
     /// The conversation is over for this session: a live stream ends with this frame. One that
-    /// is behind finds out once it has caught up.
+    /// is behind finds out once it has caught up. In the background it waits with the entry that says so.
     pub(crate) fn put_end(&self, conversation: ConversationId, frame: Bytes) {
         let mut state = self.state.lock();
         let live = state.slots.get(&conversation).filter(|s| s.mode == Mode::Live);
@@ -200,13 +230,12 @@ impl SendQueue {
             if let Some(slot) = state.slots.get_mut(&conversation) {
                 slot.finish = true;
             }
-            drop(state);
-            self.writer.wake();
+            self.wake(state);
         }
     }
 
-    /// Puts in a frame that may be left out (a preview): only into a live slot with room. With
-    /// `attach`, a missing slot is made for it; its pushes start at `next`.
+    /// Puts in a frame that may be left out (a preview): only into a live slot with room, and not in
+    /// the background. With `attach`, a missing slot is made for it; its pushes start at `next`.
     pub(crate) fn put_ephemeral(
         &self,
         conversation: ConversationId,
@@ -235,7 +264,7 @@ impl SendQueue {
 
     /// Puts in a frame that may be left out and is in no hurry (others' receipts): only into a live
     /// slot with room. If entries are coming it goes with the next of them, and the answer is `true`:
-    /// should none come, [`Self::hurry`] sends it.
+    /// should none come, [`Self::hurry`] sends it. In the background it is only noted that it was left out.
     pub(crate) fn put_along(
         &self,
         conversation: ConversationId,
@@ -243,6 +272,9 @@ impl SendQueue {
         now_s: u32,
     ) -> bool {
         let mut state = self.state.lock();
+        if state.owe_receipts(conversation) {
+            return false;
+        }
         if !self.takes_ephemeral(&state, frame) || !state.is_live(conversation) {
             return false;
         }
@@ -257,7 +289,7 @@ impl SendQueue {
 
     fn takes_ephemeral(&self, state: &State, frame: &Bytes) -> bool {
         let fits = state.bytes + frame.len() + FRAME_OVERHEAD <= self.bytes_max / 2;
-        fits && state.ended.is_none() && !state.suspended
+        fits && state.ended.is_none() && !state.suspended && !state.hold.is_background()
     }
 
     /// Has what was put along written now, if it still waits.
@@ -270,15 +302,11 @@ impl SendQueue {
     /// Puts in frames of the control stream, in one piece; `false` if there is no room.
     pub(crate) fn put_control(&self, frames: Bytes) -> bool {
         let mut state = self.state.lock();
-        let bytes = frames.len() + FRAME_OVERHEAD;
-        if state.bytes + bytes > self.bytes_max {
-            return false;
+        let is_in = self.add_control(&mut state, frames);
+        if is_in {
+            self.wake_now(state);
         }
-        state.bytes += bytes;
-        state.control.push(frames);
-        drop(state);
-        self.writer.wake();
-        true
+        is_in
     }
 
     /// A client attached: its stream takes over from any older one. The slot
@@ -303,8 +331,7 @@ impl SendQueue {
         state.bytes = state.bytes.saturating_sub(left);
         let generation =
             state.add_slot(conversation, Some(stream), next, Mode::CatchingUp, first, now_s);
-        drop(state);
-        self.writer.wake();
+        self.wake_now(state);
         Ok(generation)
     }
 
@@ -321,12 +348,13 @@ impl SendQueue {
     }
 
     /// Finishes the streams on which nothing moved since `before_s`.
-    pub(crate) fn finish_idle(&self, before_s: u32) {
+    pub(crate) fn finish_idle(&self, before_s: u32, now_s: u32) {
         let mut state = self.state.lock();
         let idle: Vec<_> = state
             .slots
             .iter()
             .filter(|(_, s)| s.used_s < before_s && s.bytes == 0 && s.mode == Mode::Live)
+            .filter(|(_, s)| !s.finish)
             .map(|(c, _)| *c)
             .collect();
         for conversation in &idle {
@@ -335,9 +363,9 @@ impl SendQueue {
             }
             state.mark(*conversation);
         }
-        drop(state);
         if !idle.is_empty() {
-            self.writer.wake();
+            state.hold.keep(now_s, 0, false);
+            self.wake(state);
         }
     }
 
@@ -352,8 +380,7 @@ impl SendQueue {
         {
             slot.finish = true;
             state.mark(conversation);
-            drop(state);
-            self.writer.wake();
+            self.wake_now(state);
         }
     }
 
@@ -381,17 +408,15 @@ impl SendQueue {
                 .map(|(c, _)| *c)
                 .collect();
             behind.into_iter().for_each(|c| state.mark(c));
+            self.wake_now(state);
         }
-        drop(state);
-        self.writer.wake();
     }
 
     /// Ends the session: the writer closes the connection with this code.
     pub(crate) fn end(&self, code: Code) {
         let mut state = self.state.lock();
         state.ended.get_or_insert(code);
-        drop(state);
-        self.writer.wake();
+        self.wake_now(state);
         self.room.notify_waiters();
     }
 
@@ -409,8 +434,17 @@ impl SendQueue {
     pub(crate) fn poll_take(&self, cx: &std::task::Context<'_>, taken: &mut Taken) -> bool {
         self.writer.register(cx.waker());
         let mut state = self.state.lock();
+        if state.hold.is_shut() {
+            return false;
+        }
         taken.ended = state.ended;
-        taken.waiting_since = state.waiting_since.take();
+        taken.is_background = state.hold.is_background();
+        let waiting_since = state.waiting_since.take();
+        let held = state.hold.taken();
+        taken.waiting_since = waiting_since.filter(|_| held == 0);
+        if held > 0 {
+            metrics::background::released(held);
+        }
         std::mem::swap(&mut taken.control, &mut state.control);
         let dirty = std::mem::take(&mut state.dirty);
         for conversation in dirty {

@@ -13,6 +13,7 @@ use petrel_transport::Connection;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
+use crate::attention::Attention;
 use crate::auth::Identity;
 use crate::clock;
 use crate::conduct::{Conduct, Counters};
@@ -34,6 +35,8 @@ pub(crate) struct Session {
     wants_receipts: bool,
     wants_typing: bool,
     takes_probes: bool,
+    /// If both sides know of the background.
+    attention: Option<Attention>,
     /// To whom the user shows that he is there, and when that was read: the second, then the audience's number;
     /// 0 if it is not known.
     presence_shown: AtomicU64,
@@ -66,7 +69,8 @@ impl Session {
         features: &[&str],
     ) -> Self {
         use petrel_proto::version::{
-            FEATURE_ECHO, FEATURE_PREVIEW, FEATURE_PROBE, FEATURE_RECEIPTS, FEATURE_TYPING,
+            FEATURE_BACKGROUND, FEATURE_ECHO, FEATURE_PREVIEW, FEATURE_PROBE, FEATURE_RECEIPTS,
+            FEATURE_TYPING,
         };
         Self {
             id: Uuid::now_v7(),
@@ -79,6 +83,7 @@ impl Session {
             wants_receipts: features.contains(&FEATURE_RECEIPTS),
             wants_typing: features.contains(&FEATURE_TYPING),
             takes_probes: features.contains(&FEATURE_PROBE),
+            attention: features.contains(&FEATURE_BACKGROUND).then(Attention::default),
             presence_shown: AtomicU64::new(0),
             echo: features.contains(&FEATURE_ECHO).then(Arc::default),
             sends: Mutex::default(),
@@ -141,6 +146,16 @@ impl Session {
     /// Whether it answers probes.
     pub(crate) fn takes_probes(&self) -> bool {
         self.takes_probes
+    }
+
+    /// Whether its user looks at it, as far as is known.
+    pub(crate) fn is_attentive(&self) -> bool {
+        !self.queue.is_background()
+    }
+
+    /// What its client says of that, if both sides know of the background.
+    pub(crate) fn attention(&self) -> Option<&Attention> {
+        self.attention.as_ref()
     }
 
     /// To whom the user shows that he is there, if that was read not long ago.

@@ -13,6 +13,16 @@ use crate::session::Session;
 /// A power of two; the shard is chosen by the high bits of a hash.
 pub(crate) const SHARDS: usize = 64;
 
+/// Who of a user's devices is here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Attendance {
+    /// Sessions.
+    pub sessions: usize,
+    /// Those of them that are in the foreground. With none the user is not there, as far as
+    /// others are concerned.
+    pub attentive: usize,
+}
+
 /// The table. A shard's lock is held for lines, never over an await; it comes
 /// after a conversation's lock and before a send queue's.
 #[derive(Debug)]
@@ -47,7 +57,7 @@ impl SessionTable {
             }
             sessions.push(session);
         }
-        self.mark(user);
+        self.changed(user);
         true
     }
 
@@ -63,11 +73,12 @@ impl SessionTable {
                 }
             }
         }
-        self.mark(user);
+        self.changed(user);
     }
 
-    /// After the shard's lock: whoever reads the table for a mark sees its change.
-    fn mark(&self, user: UserId) {
+    /// Something changed in a user's sessions: it is marked for the mirror. After the shard's lock, so that
+    /// whoever reads the table for a mark sees its change.
+    pub(crate) fn changed(&self, user: UserId) {
         if let Some(marks) = &self.marks {
             marks.mark(user);
         }
@@ -95,6 +106,17 @@ impl SessionTable {
     /// How many sessions a user has here.
     pub(crate) fn count(&self, user: UserId) -> usize {
         self.shard(user).lock().get(&user).map_or(0, Vec::len)
+    }
+
+    /// Whether anybody is attentive: what presence and the mirror say, and what decides whether a user has
+    /// to be told of a message by other ways.
+    pub(crate) fn attendance(&self, user: UserId) -> Attendance {
+        let mut attendance = Attendance::default();
+        self.for_each(user, |session| {
+            attendance.sessions += 1;
+            attendance.attentive += usize::from(session.is_attentive());
+        });
+        attendance
     }
 
     /// Every session, as of some moment.

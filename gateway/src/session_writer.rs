@@ -230,7 +230,9 @@ impl Writer {
         behind: &mut Vec<(ConversationId, u64)>,
     ) {
         let Some(outgoing) = self.streams.get_mut(&conversation) else { return };
-        let copied = self.echo.as_mut().and_then(|echo| echo.look(outgoing));
+        // Who is in the background can wait for what is lost, and not for more packets.
+        let echo = self.echo.as_mut().filter(|_| !self.taken.is_background);
+        let copied = echo.and_then(|echo| echo.look(outgoing));
         match outgoing.poll_write(cx) {
             Ok((frames, bytes)) => {
                 if let (Some(echo), Some(copied)) = (&mut self.echo, copied) {

@@ -189,7 +189,8 @@ impl Gateway {
         let fits = cell.with(|conversation| {
             conversation.told_of_typing(user, shown, now_ms).all(|other| {
                 self.sessions.for_each(other, |session| {
-                    if session.wants_typing() && now_ms < session.token_expires_ms() {
+                    let hears = session.wants_typing() && session.is_attentive();
+                    if hears && now_ms < session.token_expires_ms() {
                         told.push(Arc::clone(session));
                     }
                 });

@@ -12,6 +12,7 @@ pub const FEATURES: &[&str] = &[
     FEATURE_ECHO,
     FEATURE_PROBE,
     FEATURE_RECEIPTS_ALONG,
+    FEATURE_BACKGROUND,
 ];
 
 /// The client wants Preview frames.
@@ -24,6 +25,8 @@ pub const FEATURE_TYPING: &str = "typing";
 pub const FEATURE_ECHO: &str = "echo";
 /// Both sides take Probe datagrams, and answer them.
 pub const FEATURE_PROBE: &str = "probe";
+/// The client says whether it is in the background, and is disturbed less while it is.
+pub const FEATURE_BACKGROUND: &str = "background";
 
 /// The server takes a client's receipts of other conversations on any conversation's stream.
 pub const FEATURE_RECEIPTS_ALONG: &str = "receipts-along";

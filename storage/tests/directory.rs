@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use petrel_core::id::{NodeId, UserId};
 use petrel_storage::redis::testing::PrivateRedis;
-use petrel_storage::redis::{Directory, DirectoryError, Generation, Lease, Presence};
+use petrel_storage::redis::{Directory, DirectoryError, Generation, Lease, Place, Presence};
 
 /// Long enough not to end within a test that does not wait for it.
 const LONG: Duration = Duration::from_secs(300);
@@ -19,7 +19,11 @@ fn user(n: u8) -> UserId {
 }
 
 fn on(n: u8, sessions: usize) -> Presence {
-    Presence { user: user(n), sessions }
+    Presence { user: user(n), sessions, attentive: sessions / 2 }
+}
+
+fn at(directory: &Directory, sessions: usize) -> Place {
+    Place { node: directory.node(), sessions, attentive: sessions / 2 }
 }
 
 #[tokio::test]
@@ -33,14 +37,14 @@ async fn a_user_is_found_on_every_node_that_lives() {
         assert_eq!(link.look_up(user(7)).await.unwrap(), vec![], "no marker, no entry");
     }
     a.claim(g).await.unwrap();
-    assert_eq!(b.look_up(user(7)).await.unwrap(), vec![(one.node(), 2)]);
+    assert_eq!(b.look_up(user(7)).await.unwrap(), vec![at(&one, 2)]);
     b.claim(g).await.unwrap();
     let mut found = a.look_up(user(7)).await.unwrap();
     found.sort();
-    assert_eq!(found, vec![(one.node(), 2), (two.node(), 2)]);
+    assert_eq!(found, vec![at(&one, 2), at(&two, 2)]);
     // A node removes its own entry only.
     assert_eq!(a.write(g, g, &[on(7, 0)]).await.unwrap(), Lease::Held);
-    assert_eq!(a.look_up(user(7)).await.unwrap(), vec![(two.node(), 2)]);
+    assert_eq!(a.look_up(user(7)).await.unwrap(), vec![at(&two, 2)]);
     b.leave().await.unwrap();
     assert_eq!(a.look_up(user(7)).await.unwrap(), vec![]);
 }
@@ -57,7 +61,7 @@ async fn what_a_dead_node_left_behind_is_void_and_swept() {
     b.write(g, g, &[on(7, 1), on(8, 1)]).await.unwrap();
     // Its lease of a millisecond ends by itself.
     while !redis.ask(&["EXISTS", &format!("petrel:test:n:{}", two.node())]).unwrap()[0].eq("0") {}
-    assert_eq!(a.look_up(user(7)).await.unwrap(), vec![(one.node(), 1)]);
+    assert_eq!(a.look_up(user(7)).await.unwrap(), vec![at(&one, 1)]);
     assert_eq!(a.look_up(user(8)).await.unwrap(), vec![]);
     assert_eq!(a.sweep(&[user(7), user(8)]).await.unwrap(), 2);
     assert_eq!(redis.ask(&["HLEN", &format!("petrel:test:u:{}", user(7))]).unwrap(), ["1"]);

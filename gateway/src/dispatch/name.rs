@@ -37,6 +37,7 @@ pub(crate) fn name_of(what: &What) -> &'static str {
         What::Probe(_) => "Probe",
         What::WatchPresence(_) => "WatchPresence",
         What::Presence(_) => "Presence",
+        What::Attention(_) => "Attention",
         What::CreateGroup(_) => "CreateGroup",
         What::GetGroup(_) => "GetGroup",
         What::Group(_) => "Group",

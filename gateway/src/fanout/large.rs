@@ -12,7 +12,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use petrel_core::conversation::{Conversation, Ready, View};
 use petrel_core::entry::EntryKind;
-use petrel_core::id::Seq;
+use petrel_core::id::{Seq, UserId};
 use petrel_core::store::ConversationKind;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -70,6 +70,7 @@ impl Busy {
 struct Waiting {
     seq: Seq,
     push: Bytes,
+    mentions: Vec<UserId>,
     /// Members may come or go with it.
     is_event: bool,
 }
@@ -135,9 +136,10 @@ impl LargeQueue {
         };
         let (seq, is_event) = (first.seq, first.is_event);
         let pushes: Vec<Bytes> = busy.current.iter().map(|w| w.push.clone()).collect();
+        let mentioned = busy.current.iter().flat_map(|w| &w.mentions).copied().collect();
         drop(locked);
         metrics::get().fanout_waiting.decrement(u32::try_from(pushes.len()).unwrap_or(0));
-        Some(Work::Run(Run::new(seq, &pushes), is_event))
+        Some(Work::Run(Run::new(seq, &pushes, mentioned), is_event))
     }
 
     /// What ends the holding early; `None` if nothing is to be held.
@@ -231,7 +233,8 @@ impl Gateway {
                 origin.session.queue().answer(cell.id(), ack, seq, earlier);
             }
             let is_event = entry.kind == EntryKind::Group.number();
-            if queue.put(Waiting { seq, push: translate::push(&entry), is_event }) {
+            let (push, mentions) = (translate::push(&entry), entry.mentions);
+            if queue.put(Waiting { seq, push, mentions, is_event }) {
                 self.tasks.spawn(drain(Arc::clone(self), Arc::clone(cell)));
             }
         }
@@ -245,7 +248,7 @@ impl Gateway {
             for user in slice {
                 self.sessions.for_each(*user, |session| {
                     handles += 1;
-                    if !session.queue().deliver_run(cell.id(), run, now_s) {
+                    if !session.queue().deliver_run(cell.id(), run, *user, now_s) {
                         without_slot.push(Arc::clone(session));
                     }
                 });
@@ -274,8 +277,8 @@ impl Gateway {
         now_s: u32,
     ) {
         for (seq, push) in run.pushes() {
-            let delivery =
-                Delivery { conversation: conversation.id(), seq, push: &push, ack: None };
+            let (id, calls) = (conversation.id(), run.calls(session.user()));
+            let delivery = Delivery { conversation: id, seq, push: &push, ack: None, calls };
             let attach = |after| self.attach_frame(conversation, session, after);
             if session.queue().deliver(delivery, now_s, attach) == Put::Hint {
                 return self.send_hint(session, conversation);
@@ -285,12 +288,13 @@ impl Gateway {
 
     /// Entries up to `to` found no room: live streams read the store, the others' clients are told.
     async fn hand_out_skipped(&self, cell: &Cell, to: Seq) {
+        let now_s = clock::coarse_s();
         let users: Vec<_> = cell.with(|c| c.known().collect()).unwrap_or_default();
         for slice in users.chunks(SLICE_USERS) {
             let mut without_slot = Vec::new();
             for user in slice {
                 self.sessions.for_each(*user, |session| {
-                    if !session.queue().skip(cell.id(), to) {
+                    if !session.queue().skip(cell.id(), to, now_s) {
                         without_slot.push(Arc::clone(session));
                     }
                 });
@@ -335,7 +339,7 @@ mod tests {
 
     fn put(queue: &LargeQueue, seq: u64, bytes: usize, is_event: bool) -> bool {
         let push = Bytes::from(vec![u8::try_from(seq % 251).unwrap(); bytes]);
-        queue.put(Waiting { seq: Seq(seq), push, is_event })
+        queue.put(Waiting { seq: Seq(seq), push, mentions: Vec::new(), is_event })
     }
 
     fn taken(queue: &LargeQueue) -> Option<(u64, usize)> {

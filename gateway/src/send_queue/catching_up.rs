@@ -55,8 +55,7 @@ impl SendQueue {
             state.put(id, frame);
             after = after.next();
         }
-        drop(state);
-        self.writer.wake();
+        self.wake_now(state);
         true
     }
 

@@ -2,7 +2,8 @@
 //! and shared by all queues.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use petrel_core::id::{ConversationId, Seq};
+use petrel_core::entry::EVERYBODY;
+use petrel_core::id::{ConversationId, Seq, UserId};
 
 use super::SendQueue;
 use super::state::{FRAME_OVERHEAD, Mode};
@@ -15,11 +16,15 @@ pub(crate) struct Run {
     joined: Bytes,
     /// Where each push begins.
     starts: Vec<usize>,
+    /// Whom the entries mention, in order.
+    mentioned: Vec<UserId>,
 }
 
 impl Run {
-    /// Joins pushes, of which the first is that of the entry at `first`.
-    pub(crate) fn new(first: Seq, pushes: &[Bytes]) -> Self {
+    /// Joins pushes, of which the first is that of the entry at `first`; their entries mention these.
+    pub(crate) fn new(first: Seq, pushes: &[Bytes], mut mentioned: Vec<UserId>) -> Self {
+        mentioned.sort_unstable();
+        mentioned.dedup();
         let mut starts = Vec::with_capacity(pushes.len());
         let mut bytes = 0;
         for push in pushes {
@@ -34,7 +39,13 @@ impl Run {
                 joined.freeze()
             }
         };
-        Self { first, joined, starts }
+        Self { first, joined, starts, mentioned }
+    }
+
+    /// Whether one of the entries mentions a user.
+    pub(crate) fn calls(&self, user: UserId) -> bool {
+        let is_mentioned = |id: &UserId| self.mentioned.binary_search(id).is_ok();
+        is_mentioned(&user) || is_mentioned(&EVERYBODY)
     }
 
     /// The first entry.
@@ -70,7 +81,14 @@ impl Run {
 impl SendQueue {
     /// Puts in what the slot does not have yet of a run; without room, or if entries before it are
     /// missing, the slot falls behind. `false` if there is no slot.
-    pub(crate) fn deliver_run(&self, id: ConversationId, run: &Run, now_s: u32) -> bool {
+    pub(crate) fn deliver_run(
+        &self,
+        id: ConversationId,
+        run: &Run,
+        user: UserId,
+        now_s: u32,
+    ) -> bool {
+        let entries = u32::try_from(run.len()).unwrap_or(u32::MAX);
         let mut state = self.state.lock();
         if state.ended.is_some() {
             return true;
@@ -92,8 +110,8 @@ impl SendQueue {
                 slot.next = run.end();
                 state.delivered_s = Some(now_s);
                 state.put(id, frame);
-                drop(state);
-                self.writer.wake();
+                state.hold.keep(now_s, entries, run.calls(user));
+                self.wake(state);
                 return true;
             }
             slot.mode = Mode::Behind;
@@ -102,15 +120,15 @@ impl SendQueue {
         if slot.mode == Mode::Behind {
             // Should its stream have drained already, the writer sees to it now.
             state.mark(id);
-            drop(state);
-            self.writer.wake();
+            state.hold.keep(now_s, entries, run.calls(user));
+            self.wake(state);
         }
         true
     }
 
     /// Entries up to `to` are not put in: a live slot that lacks them falls behind and reads them
     /// from the store. `false` if there is no slot.
-    pub(crate) fn skip(&self, id: ConversationId, to: Seq) -> bool {
+    pub(crate) fn skip(&self, id: ConversationId, to: Seq, now_s: u32) -> bool {
         let mut state = self.state.lock();
         if state.ended.is_some() {
             return true;
@@ -120,8 +138,8 @@ impl SendQueue {
             slot.mode = Mode::Behind;
             metrics::get().fallen_behind.increment(1);
             state.mark(id);
-            drop(state);
-            self.writer.wake();
+            state.hold.keep(now_s, 0, false);
+            self.wake(state);
         }
         true
     }
@@ -161,7 +179,6 @@ impl SendQueue {
             }
         }
         state.put(id, ack);
-        drop(state);
-        self.writer.wake();
+        self.wake_now(state);
     }
 }

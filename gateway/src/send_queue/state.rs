@@ -8,6 +8,8 @@ use petrel_proto::code::Code;
 use petrel_transport::SendStream;
 use rustc_hash::FxHashMap;
 
+use super::hold::Hold;
+
 /// Bytes of one frame's bookkeeping, counted with its own.
 pub(super) const FRAME_OVERHEAD: usize = 64;
 
@@ -37,6 +39,8 @@ pub(super) struct Slot {
     pub(super) dirty: bool,
     pub(super) finish: bool,
     pub(super) used_s: u32,
+    /// Others' receipts were left out in the background.
+    pub(super) owes_receipts: bool,
 }
 
 /// All slots, the control stream's frames, and what they take together.
@@ -48,6 +52,7 @@ pub(super) struct State {
     pub(super) bytes: usize,
     pub(super) generations: u64,
     pub(super) suspended: bool,
+    pub(super) hold: Hold,
     pub(super) ended: Option<Code>,
     /// When the first of what waits to be taken was put in.
     pub(super) waiting_since: Option<Instant>,
@@ -80,6 +85,7 @@ impl State {
                 dirty: false,
                 finish: false,
                 used_s,
+                owes_receipts: false,
             },
         );
         for frame in first {

@@ -3,18 +3,22 @@
 
 use std::task::{Context, Waker};
 
+use petrel_core::id::UserId;
+
 use super::*;
 
 const MAX: usize = 4096;
 const PUSH: Bytes = Bytes::from_static(&[7; 200]);
 const ATTACH: Bytes = Bytes::from_static(&[1; 50]);
+const SOMEBODY: UserId = UserId([5; 16]);
 
 fn conversation(number: u8) -> ConversationId {
     ConversationId([number; 16])
 }
 
 fn deliver(queue: &SendQueue, number: u8, seq: u64, ack: Option<(u64, Bytes)>) -> Put {
-    let delivery = Delivery { conversation: conversation(number), seq: Seq(seq), push: &PUSH, ack };
+    let conversation = conversation(number);
+    let delivery = Delivery { conversation, seq: Seq(seq), push: &PUSH, ack, calls: false };
     queue.deliver(delivery, 0, |_| ATTACH)
 }
 
@@ -186,7 +190,7 @@ fn an_idle_conversation_is_finished_and_forgotten_unless_something_comes() {
         let (generation, written) = frames(&taken, number);
         queue.written(conversation(number), generation, written.len(), bytes_of(&written));
     }
-    queue.finish_idle(1);
+    queue.finish_idle(1, 1);
     deliver(&queue, 2, 2, None);
     let taken = take(&queue);
     let finish = |n| taken.slots.iter().find(|s| s.conversation == conversation(n)).unwrap().finish;
@@ -195,17 +199,17 @@ fn an_idle_conversation_is_finished_and_forgotten_unless_something_comes() {
 }
 
 fn run(first: u64, entries: usize) -> Run {
-    Run::new(Seq(first), &vec![PUSH; entries])
+    Run::new(Seq(first), &vec![PUSH; entries], Vec::new())
 }
 
 #[test]
 fn of_a_run_a_slot_gets_what_it_does_not_have_in_one_piece() {
     let queue = SendQueue::new(MAX, 8);
     let id = conversation(1);
-    assert!(!queue.deliver_run(id, &run(1, 2), 0), "no slot");
+    assert!(!queue.deliver_run(id, &run(1, 2), SOMEBODY, 0), "no slot");
     deliver(&queue, 1, 1, None);
-    assert!(queue.deliver_run(id, &run(1, 4), 0));
-    assert!(queue.deliver_run(id, &run(2, 3), 0), "it has all of these");
+    assert!(queue.deliver_run(id, &run(1, 4), SOMEBODY, 0));
+    assert!(queue.deliver_run(id, &run(2, 3), SOMEBODY, 0), "it has all of these");
     let (generation, written) = frames(&take(&queue), 1);
     assert_eq!(written.iter().map(Bytes::len).collect::<Vec<_>>(), [50, 200, 600]);
     assert_eq!(queue.position(id, generation), Some(Seq(5)));
@@ -221,7 +225,7 @@ fn a_slot_that_lacks_entries_before_a_run_or_has_no_room_for_it_reads_the_store(
         let (generation, written) = frames(&take(&queue), 1);
         let id = conversation(1);
         queue.written(id, generation, written.len(), bytes_of(&written));
-        assert!(queue.deliver_run(id, &run(first, entries), 0));
+        assert!(queue.deliver_run(id, &run(first, entries), SOMEBODY, 0));
         assert!(frames(&take(&queue), 1).1.is_empty());
         assert!(queue.written(id, generation, 0, 0), "from {first}: it has to catch up");
         assert_eq!(queue.position(id, generation), Some(Seq(2)));
@@ -232,13 +236,13 @@ fn a_slot_that_lacks_entries_before_a_run_or_has_no_room_for_it_reads_the_store(
 fn what_is_skipped_is_read_from_the_store_by_those_who_lack_it() {
     let queue = SendQueue::new(MAX, 8);
     let id = conversation(1);
-    assert!(!queue.skip(id, Seq(3)), "no slot");
+    assert!(!queue.skip(id, Seq(3), 0), "no slot");
     deliver(&queue, 1, 3, None);
     let (generation, written) = frames(&take(&queue), 1);
     queue.written(id, generation, written.len(), bytes_of(&written));
-    assert!(queue.skip(id, Seq(3)));
+    assert!(queue.skip(id, Seq(3), 0));
     assert!(!queue.written(id, generation, 0, 0), "it has that");
-    assert!(queue.skip(id, Seq(4)));
+    assert!(queue.skip(id, Seq(4), 0));
     assert!(queue.written(id, generation, 0, 0));
     assert_eq!(queue.position(id, generation), Some(Seq(4)));
 }
@@ -256,7 +260,7 @@ fn a_sender_in_a_large_group_gets_what_was_before_his_own_and_then_the_ack() {
     };
     queue.answer(id, (generation, ack.clone()), Seq(4), earlier);
     assert_eq!(frames(&take(&queue), 1).1, [PUSH, PUSH, ack.clone()]);
-    assert!(queue.deliver_run(id, &run(2, 3), 0));
+    assert!(queue.deliver_run(id, &run(2, 3), SOMEBODY, 0));
     assert!(queue.bytes() > 0 && take(&queue).slots.is_empty(), "the run has nothing new for him");
     queue.answer(id, (generation, ack.clone()), Seq(7), |_| None);
     let alone = std::slice::from_ref(&ack);
@@ -275,7 +279,7 @@ async fn pages_for_many_slots_together_stay_within_the_whole() {
         let (generation, written) = frames(&take(&queue), number);
         let id = conversation(number);
         queue.written(id, generation, written.len(), bytes_of(&written));
-        assert!(queue.skip(id, Seq(100)) && queue.written(id, generation, 0, 0), "it catches up");
+        assert!(queue.skip(id, Seq(100), 0) && queue.written(id, generation, 0, 0), "it catches up");
         generations.push(generation);
     }
     let mut full = 0;

@@ -214,6 +214,7 @@ fn control_frames() -> Vec<Sample> {
             wire::OwnReceipt { conversation: bytes(&BOB), delivered: 1, read: 0 },
         ],
         agent: "petrel-client/0.1.0".to_owned(),
+        background: true,
     };
     let welcome = wire::Welcome {
         server_time_ms: TIME_MS,
@@ -224,6 +225,7 @@ fn control_frames() -> Vec<Sample> {
         body_bytes_max: 65_536,
         streams_max: 64,
         token_expires_ms: TIME_MS + 900_000,
+        idle_timeout_ms: 120_000,
         ..wire::Welcome::default()
     };
     let hint = wire::Hint { conversation: bytes(&CONVERSATION), head: 43, peer: bytes(&BOB) };

@@ -38,6 +38,8 @@ const FRAMES: &[(&str, &str)] = &[
         "Push of an entry that was changed",
         r#"{"id": "019ab0e1c2d37abc8123456789abcdef", "seq": 42, "sender": "b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0", "time_ms": 1795000000123, "count": 40, "entry_kind": 1, "push": {"revision": 3, "changed": 50, "recalled": true, "hidden": true, "reactions": [{"emoji": "👍", "count": 2, "own": true}]}}"#,
     ),
+    ("Attention, background", r#"{"attention": {"background": true}}"#),
+    ("Attention, foreground", r#"{"attention": {}}"#),
     ("WatchPresence", r#"{"watch_presence": {"users": ["b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0"]}}"#),
     (
         "Presence",

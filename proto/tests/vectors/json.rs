@@ -172,11 +172,11 @@ messages! {
     Reset { to }
     Gap { from, to, reason }
     Superseded {}
-    Hello { token, features, dictionaries, receipts, agent }
+    Hello { token, features, dictionaries, receipts, agent, background }
     OwnReceipt { conversation, delivered, read }
     Welcome {
         server_time_ms, session, user, features, dictionaries, body_bytes_max, streams_max,
-        token_expires_ms, log
+        token_expires_ms, log, idle_timeout_ms
     }
     RefreshDue {}
     Refresh { token }
@@ -200,6 +200,7 @@ messages! {
     Echo { copies }
     Probe { answer }
     Copy { stream, offset, data }
+    Attention { background }
     WatchPresence { users }
     Presence { user, online, seen_ms }
     LogInWithPassword { user_name, password, device_label }
@@ -352,7 +353,7 @@ frame! {
         Send = send, Ack = ack, Push = push, Preview = preview, Receipts = receipts,
         Refusal = refusal, Attach = attach, Reset = reset, Gap = gap, Superseded = superseded,
         Typing = typing, Echo = echo, Probe = probe, WatchPresence = watch_presence,
-        Presence = presence,
+        Presence = presence, Attention = attention,
         Hello = hello, Welcome = welcome, RefreshDue = refresh_due, Refresh = refresh,
         Hint = hint, GoAway = go_away,
         Register = register, Registered = registered, Login = login, Token = token,

@@ -5,7 +5,7 @@
 //! | key | what | lives |
 //! |---|---|---|
 //! | `petrel:S:n:NODE` | the *marker* of one run of a gateway: its lowest valid generation | a lease, renewed by its owner with every write |
-//! | `petrel:S:u:USER` | hash: NODE -> `GENERATION SESSIONS` | [`ENTRY_LIFE`] after the last write |
+//! | `petrel:S:u:USER` | hash: NODE -> `GENERATION SESSIONS ATTENTIVE` | [`ENTRY_LIFE`] after the last write |
 //!
 //! An entry counts only while its node's marker is there and not above the entry's generation. So
 //! all entries of a dead gateway are void when its lease ends, without a look at users; and what
@@ -32,13 +32,26 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Generation(pub u64);
 
-/// How many sessions a user has on one node.
+/// How many sessions a user has on one node, and how many of them are in the foreground.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Presence {
     /// The user.
     pub user: UserId,
     /// 0: none, the entry is removed.
     pub sessions: usize,
+    /// 0: the user is not there, as far as others are concerned.
+    pub attentive: usize,
+}
+
+/// Where a user has sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The node.
+    pub node: NodeId,
+    /// Sessions there.
+    pub sessions: usize,
+    /// Those of them that are in the foreground.
+    pub attentive: usize,
 }
 
 /// What became of the marker.
@@ -228,12 +241,12 @@ impl Link<'_> {
         pipe.cmd("SET").arg(directory.marker(directory.node)).arg(lowest.0);
         pipe.arg("PX").arg(millis(directory.lease)).arg("XX");
         let node = directory.node.to_string();
-        for Presence { user, sessions } in entries {
+        for Presence { user, sessions, attentive } in entries {
             let key = directory.entry(*user);
             if *sessions == 0 {
                 pipe.cmd("HDEL").arg(&key).arg(&node).ignore();
             } else {
-                let value = format!("{} {sessions}", generation.0);
+                let value = format!("{} {sessions} {attentive}", generation.0);
                 pipe.cmd("HSET").arg(&key).arg(&node).arg(value).ignore();
                 pipe.cmd("PEXPIRE").arg(&key).arg(millis(ENTRY_LIFE)).ignore();
             }
@@ -265,20 +278,22 @@ impl Link<'_> {
         self.run(&pipe).await
     }
 
-    /// Where a user has sessions, in one command: nodes with a lease, and how many sessions.
+    /// Where a user has sessions, in one command: nodes with a lease.
     ///
     /// # Errors
     /// Redis does not answer in time.
-    pub async fn look_up(&mut self, user: UserId) -> Result<Vec<(NodeId, usize)>, DirectoryError> {
+    pub async fn look_up(&mut self, user: UserId) -> Result<Vec<Place>, DirectoryError> {
         const SCRIPT: &str = "\
             local found = {} \
             local all = redis.call('HGETALL', KEYS[1]) \
             for i = 1, #all, 2 do \
-                local generation, sessions = string.match(all[i + 1], '^(%d+) (%d+)$') \
+                local generation, sessions, attentive = \
+                    string.match(all[i + 1], '^(%d+) (%d+) (%d+)$') \
                 local lowest = redis.call('GET', ARGV[1] .. all[i]) \
                 if generation and lowest and tonumber(generation) >= tonumber(lowest) then \
                     found[#found + 1] = all[i] \
                     found[#found + 1] = sessions \
+                    found[#found + 1] = attentive \
                 end \
             end \
             return found";
@@ -287,12 +302,13 @@ impl Link<'_> {
         pipe.cmd("EVAL").arg(SCRIPT).arg(1).arg(directory.entry(user));
         pipe.arg(format!("petrel:{}:n:", directory.service));
         let (flat,): (Vec<String>,) = self.run(&pipe).await?;
-        let mut found = Vec::with_capacity(flat.len() / 2);
-        for pair in flat.chunks_exact(2) {
-            if let [node, sessions] = pair
-                && let (Ok(node), Ok(sessions)) = (uuid::Uuid::parse_str(node), sessions.parse())
+        let mut found = Vec::with_capacity(flat.len() / 3);
+        for place in flat.chunks_exact(3) {
+            if let [node, sessions, attentive] = place
+                && let Ok(node) = uuid::Uuid::parse_str(node)
+                && let (Ok(sessions), Ok(attentive)) = (sessions.parse(), attentive.parse())
             {
-                found.push((NodeId::from(node), sessions));
+                found.push(Place { node: NodeId::from(node), sessions, attentive });
             }
         }
         Ok(found)

@@ -5,6 +5,6 @@ mod directory;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use directory::{
+pub use directory::{Place, 
     BATCH_MAX, Directory, DirectoryError, Generation, Lease, Link, Presence, ServerFacts, check_url,
 };

@@ -10,6 +10,7 @@
 mod absence;
 mod account;
 mod admin;
+mod background;
 mod bad_input;
 mod beside;
 mod block;

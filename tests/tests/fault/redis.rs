@@ -2,10 +2,13 @@
 //! mirror is whole again.
 
 use anyhow::{Context as _, Result, ensure};
+use petrel_proto::frame::bare;
+use petrel_proto::wire::{self, frame::What as Said};
 use petrel_storage::redis::testing::PrivateRedis;
 use petrel_tests::checker::Expectations;
 use petrel_tests::checker::event::{FaultKind, What};
 use petrel_tests::cluster::{Gateway, PATIENCE, Person, Stage, eventually};
+use petrel_tests::raw::Raw;
 
 const BOUND: &str = "redis.lease=2s";
 
@@ -138,6 +141,27 @@ async fn without_redis_or_with_a_wrong_password_a_gateway_serves_and_says_so() -
         let one = stage.person(&gateway, &one).await?;
         let other = stage.person(&gateway, &other).await?;
         chats(&gateway, &one, &other, name).await?;
+    }
+    Ok(())
+}
+
+/// Whether he looks: what others may be told of him.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_in_the_background_is_mirrored_as_signed_in_and_not_attentive() -> Result<()> {
+    let stage = Stage::sqlite()?;
+    let redis = tokio::task::spawn_blocking(PrivateRedis::start).await??;
+    let gateway = stage.gateway(&[&format!("redis.url={}", redis.url())]).await?;
+    let identity = gateway.dialer()?.register("alice", "test").await?;
+    let (_alice, mut control) = Raw::sign_in(&gateway, &identity).await?;
+    let key = format!("petrel:petrel:u:{}", identity.user.to_string().replace('-', ""));
+    for (background, wanted) in [(false, "1 1"), (true, "1 0"), (false, "1 1")] {
+        control.write(bare(Said::Attention(wire::Attention { background }))).await?;
+        let look = || async {
+            let entries = redis.ask(&["HVALS", &key])?;
+            let is_so = |entry: &String| entry.split_once(' ').is_some_and(|(_, it)| it == wanted);
+            Ok((entries.len() == 1 && entries.iter().all(is_so)).then_some(()))
+        };
+        eventually(PATIENCE, &format!("the mirror says {wanted}"), look).await?;
     }
     Ok(())
 }
