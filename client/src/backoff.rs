@@ -17,6 +17,11 @@ impl Backoff {
         Self { min, max, failures: 0 }
     }
 
+    /// Changes the longest wait.
+    pub(crate) fn set_max(&mut self, max: Duration) {
+        self.max = max;
+    }
+
     /// The next wait; `random` is even in 0..1 and fresh for each call.
     pub(crate) fn next(&mut self, random: f64) -> Duration {
         let doubled = self.min.saturating_mul(2u32.saturating_pow(self.failures.min(16)));

@@ -12,6 +12,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::attention;
 use crate::body;
 use crate::conversation::Waiter;
 use crate::cursor::Cursor;
@@ -182,6 +183,7 @@ impl Client {
             writers: watch::Sender::new(0),
             timer: Notify::new(),
             refresh: Notify::new(),
+            attention: attention::State::new(options.attention),
             watch: Notify::new(),
             busy: Notify::new(),
             moved: Notify::new(),

@@ -243,6 +243,18 @@ impl Conversation {
         self.reopen_at = None;
     }
 
+    /// The user looks again.
+    pub(crate) fn came_back(&mut self) {
+        if self.live && self.dormant {
+            // What was not told of others' receipts comes with the Attach.
+            self.show();
+        }
+        self.receipts.hurry();
+        if let Some(stream) = &self.stream {
+            stream.writer.notify_one();
+        }
+    }
+
     /// Our Attach is to take over from a stream of the server that starts too late for us.
     pub(crate) fn attach_anew(&mut self) {
         self.attach_wanted = true;
@@ -252,6 +264,11 @@ impl Conversation {
     pub(crate) fn take_attach_due(&mut self) -> bool {
         self.attach_wanted = false;
         self.stream.as_mut().is_some_and(|stream| std::mem::take(&mut stream.attach_due))
+    }
+
+    /// Whether the stream is attached and nothing waits for an answer.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.outbox.is_empty() && self.stream.as_ref().is_some_and(|stream| stream.attached)
     }
 
     /// Finishes our side of an idle stream; the server opens the next when there is news.

@@ -33,11 +33,14 @@ pub enum Server {
     Name(String),
 }
 
-/// QUIC settings of a client. The defaults are those of a device in the foreground.
+/// QUIC settings of a client.
 #[derive(Clone, Debug)]
 pub struct Transport {
-    /// How often a PING keeps the path open; `None`: never (background).
+    /// How often the path is kept open in the foreground; `None`: never. With five sixths of the shorter idle
+    /// timeout, if that is less.
     pub keep_alive: Option<Duration>,
+    /// The same in the background.
+    pub background_keep_alive: Option<Duration>,
     /// After how long without a packet the connection is given up.
     pub idle_timeout: Duration,
     /// The round trip assumed before the first one is measured.
@@ -59,6 +62,7 @@ impl Default for Transport {
     fn default() -> Self {
         Self {
             keep_alive: Some(Duration::from_secs(20)),
+            background_keep_alive: Some(Duration::from_secs(100)),
             idle_timeout: Duration::from_secs(120),
             initial_rtt: Duration::from_millis(100),
             stream_receive_window: 256 * 1024,
@@ -127,6 +131,8 @@ struct Inner {
     transports: Transports,
     tcp: Tcp,
     networks: Networks,
+    background_keep_alive: Option<Duration>,
+    idle_timeout: Duration,
 }
 
 impl Dialer {
@@ -161,6 +167,8 @@ impl Dialer {
                     options.tcp_port,
                 ),
                 networks: Networks::default(),
+                background_keep_alive: options.transport.background_keep_alive,
+                idle_timeout: options.transport.idle_timeout,
             }),
         })
     }
@@ -273,6 +281,14 @@ impl Dialer {
     /// Of which networks it is known that they let no UDP through.
     pub(crate) fn networks(&self) -> &Networks {
         &self.inner.networks
+    }
+
+    pub(crate) fn background_keep_alive(&self) -> Option<Duration> {
+        self.inner.background_keep_alive
+    }
+
+    pub(crate) fn idle_timeout(&self) -> Duration {
+        self.inner.idle_timeout
     }
 
     async fn addresses(&self) -> Result<Vec<SocketAddr>, ClientError> {
@@ -465,7 +481,8 @@ fn transport_config(settings: &Transport) -> Result<TransportConfig, ClientError
         .receive_window(VarInt::from_u32(settings.receive_window))
         .send_window(settings.send_window)
         .send_fairness(false)
-        .keep_alive_interval(settings.keep_alive)
+        // The client's own takes its place: this one cannot be changed later.
+        .keep_alive_interval(None)
         .max_idle_timeout(Some(idle))
         .initial_rtt(settings.initial_rtt)
         .congestion_controller_factory(Arc::new(WitnessConfig::new(

@@ -5,6 +5,7 @@
 //! `petrel-proto` and nothing else of ours.
 
 mod arrivals;
+mod attention;
 mod backoff;
 mod body;
 mod client;
@@ -27,6 +28,7 @@ mod frames;
 mod id;
 mod identity;
 mod incoming;
+mod keep_alive;
 mod logged;
 mod options;
 mod outbox;
@@ -50,6 +52,7 @@ mod typing;
 mod watch;
 mod way_back;
 
+pub use attention::Attention;
 pub use body::{BODY_BYTES_MAX, Undecodable};
 pub use client::{Client, Events, Stats};
 pub use cursor::Cursor;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::attention::Attention;
 use crate::dialer::Dialer;
 use crate::identity::{Identity, Token};
 
@@ -32,8 +33,12 @@ pub struct ClientOptions {
     pub events_max: usize,
     /// Conversations that state is kept of, at the most.
     pub conversations_max: usize,
+    /// Whether the user looks at the beginning, see [`crate::Client::set_attention`].
+    pub attention: Attention,
     /// How long receipts are gathered.
     pub receipts_delay: Duration,
+    /// How long delivered ones are gathered in the background.
+    pub background_receipts_delay: Duration,
     /// Whether delivered receipts are sent by themselves.
     pub delivered_receipts: bool,
     /// A token that is there already; without one the client logs in.
@@ -55,6 +60,8 @@ pub struct ClientOptions {
     pub backoff_min: Duration,
     /// The longest wait between two dials.
     pub backoff_max: Duration,
+    /// The same in the background.
+    pub background_backoff_max: Duration,
     /// Name and version of the software, for the server's log; cut at 64 bytes.
     pub agent: String,
 }
@@ -70,7 +77,9 @@ impl ClientOptions {
             outbox_bytes_max: 16 * 1024 * 1024,
             events_max: 1_024,
             conversations_max: 10_000,
+            attention: Attention::Foreground,
             receipts_delay: Duration::from_millis(300),
+            background_receipts_delay: Duration::from_secs(45),
             delivered_receipts: true,
             token: None,
             compress: true,
@@ -80,6 +89,7 @@ impl ClientOptions {
             silence_max: Duration::from_secs(3),
             backoff_min: Duration::from_millis(100),
             backoff_max: Duration::from_secs(15),
+            background_backoff_max: Duration::from_secs(5 * 60),
             agent: concat!("petrel-client/", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }

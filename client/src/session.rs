@@ -21,6 +21,7 @@ use crate::frames::{FrameSource, StreamEnd};
 use crate::id::{ConversationId, UserId};
 use crate::identity::Token;
 use crate::incoming;
+use crate::keep_alive;
 use crate::presence;
 use crate::request;
 use crate::shared::{Phase, Shared};
@@ -162,6 +163,7 @@ impl Session {
                 }
                 Next::HandOver | Next::Stop => return ended.why,
             };
+            backoff.set_max(self.shared.backoff_max());
             let wait = backoff.next(rand::random()).max(at_least);
             tracing::debug!(why = %ended.why, ?wait, "offline");
             let event = Event::Offline { why: ended.why, retry_in: Some(wait) };
@@ -315,7 +317,7 @@ impl Session {
                 })
                 .collect(),
             agent: agent.get(..end).unwrap_or(agent).to_owned(),
-            background: false,
+            background: self.shared.attention.say(),
         };
         write_frame(stream, What::Hello(hello)).await
     }
@@ -333,6 +335,7 @@ impl Session {
         if said.session.len() == session.len() {
             session.copy_from_slice(&said.session);
         }
+        self.shared.attention.welcomed(said);
         let transport = connection.kind();
         *self.shared.dictionaries.lock() = said.dictionaries.iter().copied().take(64).collect();
         self.shared.connected(
@@ -365,6 +368,7 @@ impl Session {
                 let why = OfflineReason::Lost("another connection is wanted".to_owned());
                 Ended { why, next: Next::HandOver }
             }
+            never = keep_alive::run(&shared, connection) => match never {},
         };
         self.line.go_on_with(found);
         match (&ended.next, connection.close_reason()) {
@@ -374,7 +378,7 @@ impl Session {
         }
     }
 
-    /// Says who is watched, and gets a new token whenever one is asked for.
+    /// Says who is watched and whether the user looks, and gets a new token whenever one is asked for.
     async fn refresh(
         &self,
         connection: &Connection,
@@ -386,6 +390,14 @@ impl Session {
                 () = self.shared.refresh.notified() => {}
                 () = self.shared.watch.notified() => {
                     if let Err(error) = presence::say_watched(&self.shared, control).await {
+                        return failed(error);
+                    }
+                    continue;
+                }
+                () = self.shared.attention.changed() => {
+                    let background = self.shared.attention.say();
+                    let said = What::Attention(wire::Attention { background });
+                    if let Err(error) = write_frame(control, said).await {
                         return failed(error);
                     }
                     continue;

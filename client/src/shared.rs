@@ -14,6 +14,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::attention;
 use crate::conversation::{Context, Conversation, Effects, Stream};
 use crate::cursor::CursorTrail;
 use crate::dictionary::Fetched;
@@ -54,6 +55,8 @@ pub(crate) struct Shared {
     pub(crate) timer: Notify,
     /// A new token is needed.
     pub(crate) refresh: Notify,
+    /// Whether the user looks.
+    pub(crate) attention: attention::State,
     /// Other users are watched than the server was told.
     pub(crate) watch: Notify,
     /// Something waits for an answer where nothing did.
@@ -310,7 +313,7 @@ impl Shared {
             }
             let due =
                 if self.options.delivered_receipts && entry.sender != self.options.identity.user {
-                    let delay = self.options.receipts_delay;
+                    let delay = self.receipts_delay();
                     let delay = state.along.board(entry.conversation, now, delay);
                     conversation.receipts.delivered(entry.at.seq, now, delay)
                 } else {

@@ -171,7 +171,9 @@ async fn write(
     let mut is_bulk = false;
     loop {
         let mut out = BytesMut::new();
-        let current = gather(&mut shared.state.lock(), id, generation, &mut out);
+        let is_background = shared.attention.is_background();
+        let stream = (id, generation);
+        let current = gather(&mut shared.state.lock(), stream, is_background, &mut out);
         if !out.is_empty() {
             let out = out.freeze();
             if (out.len() > BULK_BYTES) != is_bulk {
@@ -206,8 +208,13 @@ async fn write(
 }
 
 /// What is to be written on a conversation's stream now, with what goes along. `false` if the stream is
-/// not the conversation's any more.
-fn gather(state: &mut State, id: ConversationId, generation: u64, out: &mut BytesMut) -> bool {
+/// not the conversation's any more. In the background it is left with its receipts.
+fn gather(
+    state: &mut State,
+    (id, generation): (ConversationId, u64),
+    is_background: bool,
+    out: &mut BytesMut,
+) -> bool {
     let durable_upto = state.durable_upto;
     let Some(conversation) = state.conversations.get_mut(&id).filter(|c| c.is_current(generation))
     else {
@@ -216,6 +223,9 @@ fn gather(state: &mut State, id: ConversationId, generation: u64, out: &mut Byte
     let wrote = batch(conversation, durable_upto, out);
     if conversation.is_closing() {
         conversation.stream_gone();
+    } else if wrote.receipts && is_background && conversation.is_at_rest() {
+        // Together they cost one packet; the server opens the next stream when there is news.
+        conversation.leave_stream();
     }
     state.counters.resends += wrote.resends;
     if wrote.sends {
@@ -234,12 +244,14 @@ struct Batch {
     resends: u64,
     /// Whether there is any message in it.
     sends: bool,
+    /// Whether the conversation's receipts are in it.
+    receipts: bool,
 }
 
 /// What a conversation has to say now.
 fn batch(conversation: &mut Conversation, durable_upto: u64, out: &mut BytesMut) -> Batch {
     let now = Instant::now();
-    let mut wrote = Batch { resends: 0, sends: false };
+    let mut wrote = Batch { resends: 0, sends: false, receipts: false };
     if conversation.take_attach_due() {
         encode_into(out, &bare(What::Attach(attach(conversation))));
     }
@@ -253,6 +265,7 @@ fn batch(conversation: &mut Conversation, durable_upto: u64, out: &mut BytesMut)
         encode_into(out, &send_frame(next, seen));
     }
     if let Some((delivered, read)) = conversation.receipts.take(now, !out.is_empty()) {
+        wrote.receipts = true;
         let members = vec![receipt(delivered, read)];
         let receipts = wire::Receipts { members, ..wire::Receipts::default() };
         encode_into(out, &bare(What::Receipts(receipts)));

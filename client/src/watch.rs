@@ -102,10 +102,16 @@ pub(crate) async fn run(
     said: &watch::Sender<Doubt>,
 ) -> Infallible {
     let mut watch = Watch::new(shared.options.silence_max);
-    let idle_tick = shared.options.dialer.keep_alive().map_or(IDLE_TICK, |k| k.min(IDLE_TICK));
+    let mut attention = shared.attention.subscribe();
     let probes = shared.state.lock().probes;
     let mut due = None;
     loop {
+        let idle_tick = match shared.keep_alive() {
+            // The device is not to be woken for a look.
+            Some(every) if shared.attention.is_background() => every / 2,
+            Some(every) => every.min(IDLE_TICK),
+            None => IDLE_TICK,
+        };
         let until = due.unwrap_or_else(|| Instant::now() + idle_tick);
         let is_moved = tokio::select! {
             () = tokio::time::sleep_until(until.into()) => false,
@@ -114,6 +120,8 @@ pub(crate) async fn run(
                 continue;
             }
             () = shared.moved.notified() => true,
+            // An error would mean that the client is gone.
+            _ = attention.changed() => continue,
         };
         let (now, stats) = (Instant::now(), connection.stats());
         if is_moved {

@@ -10,6 +10,7 @@
 //! For a session in the background the writer is kept from taking what can wait ([`hold`]); what is held
 //! waits in the same slots, within the same bounds.
 
+mod along;
 mod background;
 mod catching_up;
 mod hold;
@@ -29,9 +30,6 @@ use tokio::sync::Notify;
 use crate::metrics;
 pub(crate) use run::Run;
 use state::{FRAME_OVERHEAD, Mode, State};
-
-/// A session that got an entry so many seconds ago, at the most, is likely to get another soon.
-const BUSY_S: u32 = 1;
 
 /// The queue of one session.
 #[derive(Debug)]
@@ -262,41 +260,9 @@ impl SendQueue {
         }
     }
 
-    /// Puts in a frame that may be left out and is in no hurry (others' receipts): only into a live
-    /// slot with room. If entries are coming it goes with the next of them, and the answer is `true`:
-    /// should none come, [`Self::hurry`] sends it. In the background it is only noted that it was left out.
-    pub(crate) fn put_along(
-        &self,
-        conversation: ConversationId,
-        frame: &Bytes,
-        now_s: u32,
-    ) -> bool {
-        let mut state = self.state.lock();
-        if state.owe_receipts(conversation) {
-            return false;
-        }
-        if !self.takes_ephemeral(&state, frame) || !state.is_live(conversation) {
-            return false;
-        }
-        let is_busy = state.delivered_s.is_some_and(|at| now_s.saturating_sub(at) <= BUSY_S);
-        state.put_quietly(conversation, frame.clone());
-        drop(state);
-        if !is_busy {
-            self.writer.wake();
-        }
-        is_busy
-    }
-
     fn takes_ephemeral(&self, state: &State, frame: &Bytes) -> bool {
         let fits = state.bytes + frame.len() + FRAME_OVERHEAD <= self.bytes_max / 2;
         fits && state.ended.is_none() && !state.suspended && !state.hold.is_background()
-    }
-
-    /// Has what was put along written now, if it still waits.
-    pub(crate) fn hurry(&self) {
-        if !self.state.lock().dirty.is_empty() {
-            self.writer.wake();
-        }
     }
 
     /// Puts in frames of the control stream, in one piece; `false` if there is no room.

@@ -11,6 +11,7 @@
 
 pub mod admin;
 pub mod arrival;
+pub mod battery;
 pub mod body;
 pub mod carrier;
 pub mod compare;
@@ -145,6 +146,7 @@ fn run(options: &Options, progress: &Progress) -> anyhow::Result<Option<Report>>
             Scenario::Login => Box::pin(scenario::login::run(options, progress)).await,
             Scenario::Start => Box::pin(scenario::start::run(options, progress)).await,
             Scenario::Hostile => Box::pin(scenario::hostile::run(options, progress)).await,
+            Scenario::Battery => Box::pin(scenario::battery::run(options, progress)).await,
             Scenario::Relay => Box::pin(scenario::relay::run(options, progress)).await,
             Scenario::RelayServer | Scenario::CompareRelay => {
                 Box::pin(relay::server::run(options.fault)).await?;

@@ -21,12 +21,14 @@ pub use name::{Beside, Scenario};
 #[derive(Clone, Debug, Parser, Serialize)]
 #[command(name = "petrel-loadtest", version, about, max_term_width = 100)]
 pub struct Options {
-    /// one-to-one, group, connect, idle, resume, blackout, login, start, hostile, relay, or compare-relay
+    /// one-to-one, group, connect, idle, resume, blackout, login, start, hostile, battery, relay, or
+    /// compare-relay
     /// (one-to-one and relay interleaved three times).
     #[arg(value_parser = Scenario::parse)]
     pub scenario: Scenario,
 
-    /// How many users (connections): 200, in group all members, in resume 5000 who lose their connections.
+    /// How many users (connections): 200, in group all members, in resume 5000 who lose their connections, in
+    /// battery 100 of each kind.
     #[arg(long, value_name = "N")]
     pub users: Option<usize>,
     /// Conversations of each user, 4; both directions of a pair count for both. login: those of its one
@@ -48,10 +50,11 @@ pub struct Options {
     /// hostile: how many hostile connections.
     #[arg(long, default_value_t = 1_000, value_name = "N")]
     pub hostile: usize,
-    /// Messages a second, all users together (idle: 0 sends none; resume: of the chat beside it).
+    /// Messages a second, all users together (idle, battery: 0 sends none; resume: of the chat beside it).
     #[arg(long, value_name = "MSGS_PER_S", allow_negative_numbers = true)]
     pub rate: Option<f64>,
-    /// Seconds that are measured (of each step with --find-max; of settling in idle).
+    /// Seconds that are measured (of each step with --find-max; of settling in idle; battery: 200, and as
+    /// many again with messages).
     #[arg(long, value_name = "S")]
     pub seconds: Option<f64>,
     /// Seconds of traffic before the measuring begins.
@@ -181,6 +184,7 @@ impl Options {
         self.users.unwrap_or(match self.scenario {
             Scenario::Group => self.members.saturating_mul(self.groups),
             Scenario::Resume => 5_000,
+            Scenario::Battery => 100,
             _ => 200,
         })
     }
@@ -204,7 +208,7 @@ impl Options {
     /// Messages a second: as asked, or the scenario's own.
     pub fn rate(&self) -> f64 {
         self.rate.unwrap_or(match self.scenario {
-            Scenario::Idle => 0.0,
+            Scenario::Idle | Scenario::Battery => 0.0,
             Scenario::Group if self.find_max => 50.0,
             Scenario::Group => 5.0,
             _ if self.find_max => 1_000.0,
@@ -216,6 +220,7 @@ impl Options {
     pub fn seconds(&self) -> f64 {
         self.seconds.unwrap_or(match self.scenario {
             Scenario::Idle => 60.0,
+            Scenario::Battery => 200.0,
             Scenario::Connect | Scenario::Resume | Scenario::Login | Scenario::Start => 10.0,
             _ if self.find_max => 5.0,
             _ => 20.0,
@@ -239,7 +244,8 @@ impl Options {
         if self.scenario == Scenario::Blackout && self.link.is_none() && !self.restart {
             return Err("--link: blackout needs one that can be dark, as 'clean'".to_owned());
         }
-        let lowest_rate = if self.scenario == Scenario::Idle { 0.0 } else { 0.01 };
+        let is_quiet = matches!(self.scenario, Scenario::Idle | Scenario::Battery);
+        let lowest_rate = if is_quiet { 0.0 } else { 0.01 };
         range("--rate", self.rate(), lowest_rate, 2_000_000.0)?;
         range("--body-min", self.body_min as f64, 1.0, BODY_BYTES_MAX as f64)?;
         range("--body-max", self.body_max as f64, self.body_min as f64, BODY_BYTES_MAX as f64)?;
@@ -395,9 +401,17 @@ mod tests {
         assert!(parse("one-to-one --link loss-5,delay=100ms").is_ok());
         assert!(parse("blackout --link clean --dark 10 --told").is_ok());
         assert!(parse("blackout --restart").is_ok());
-        for scenario in
-            ["connect", "idle", "relay", "compare-relay", "group", "resume", "login", "hostile"]
-        {
+        for scenario in [
+            "connect",
+            "idle",
+            "relay",
+            "compare-relay",
+            "group",
+            "resume",
+            "login",
+            "hostile",
+            "battery",
+        ] {
             assert!(parse(scenario).is_ok(), "{scenario}");
         }
     }
@@ -407,7 +421,6 @@ mod tests {
         for (arguments, named) in [
             ("", "<SCENARIO>"),
             ("chat", "unknown scenario"),
-            ("battery", "not in this version"),
             ("group --members 1", "--members"),
             ("group --members 100 --users 50", "--users"),
             ("group --members 10 --users 10 --groups 49", "--groups"),

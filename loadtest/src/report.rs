@@ -9,6 +9,7 @@ use anyhow::Context;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::battery::Battery;
 use crate::goal::{Goal, Outcome};
 use crate::latency::{Quantiles, Second, Series, Spectrum};
 use crate::link::Counts;
@@ -198,6 +199,9 @@ pub struct Report {
     /// `hostile`: what the hostile did, and to what effect.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hostile: Option<crate::hostile::Figures>,
+    /// `battery`: what idle sessions cost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub battery: Option<Battery>,
     /// Where and how it ran.
     pub environment: Value,
 }
@@ -288,6 +292,9 @@ impl Report {
                 self.list_ms.p50,
                 self.list_ms.p99
             );
+        }
+        if let Some(battery) = &self.battery {
+            line += &format!(", {}", battery.summary());
         }
         if self.delivery_ms.count > 0 {
             let (d, a, f) = (&self.delivery_ms, &self.ack_ms, &self.first_sight_ms);

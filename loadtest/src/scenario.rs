@@ -1,5 +1,6 @@
 //! The workloads, one per file.
 
+pub mod battery;
 pub mod blackout;
 pub mod connect;
 pub mod group;

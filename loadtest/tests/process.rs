@@ -35,7 +35,6 @@ fn panic_with(said: &str) -> Value {
 fn bad_arguments_exit_with_2_and_name_the_option() {
     for (arguments, named) in [
         ("one-to-one --users 1", "--users"),
-        ("battery", "not in this version"),
         ("one-to-one --server nowhere:1", "--fingerprint"),
         ("one-to-one --goal p99", "delivery_ms.p99<=1.2"),
     ] {

@@ -9,6 +9,7 @@
 
 mod server;
 
+mod attention;
 mod changes;
 mod dictionary;
 mod network;

@@ -1,8 +1,8 @@
 //! Foreground and background.
 
-use metrics::{
-    counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
-};
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+
+const RELEASED: &str = "petrel_gateway_background_released_messages";
 
 /// A session went to the background or came back.
 pub(crate) fn changed(is_background: bool) {
@@ -16,7 +16,7 @@ pub(crate) fn delayed() {
 
 /// So many entries went out together after they were held.
 pub(crate) fn released(entries: u32) {
-    histogram!("petrel_gateway_background_released_messages").record(f64::from(entries));
+    histogram!(RELEASED).record(f64::from(entries));
 }
 
 /// Sessions in the background, and what is held for them.
@@ -45,11 +45,13 @@ pub(super) fn describe() {
         "Entries held for sessions in the background; their bytes are part of the send queues'."
     );
     describe_histogram!(
-        "petrel_gateway_background_released_messages",
+        RELEASED,
         "Entries that were held for a session in the background and went out together."
     );
     for is_background in [true, false] {
-        counter!("petrel_gateway_attention_changes_total", "to" => place(is_background)).absolute(0);
+        counter!("petrel_gateway_attention_changes_total", "to" => place(is_background))
+            .absolute(0);
     }
     counter!("petrel_gateway_attention_delayed_total").absolute(0);
+    drop(histogram!(RELEASED));
 }

@@ -279,7 +279,10 @@ async fn pages_for_many_slots_together_stay_within_the_whole() {
         let (generation, written) = frames(&take(&queue), number);
         let id = conversation(number);
         queue.written(id, generation, written.len(), bytes_of(&written));
-        assert!(queue.skip(id, Seq(100), 0) && queue.written(id, generation, 0, 0), "it catches up");
+        assert!(
+            queue.skip(id, Seq(100), 0) && queue.written(id, generation, 0, 0),
+            "it catches up"
+        );
         generations.push(generation);
     }
     let mut full = 0;

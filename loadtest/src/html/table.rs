@@ -9,7 +9,7 @@ const PARTS: [&str; 6] = ["count", "p50", "p90", "p99", "p999", "max"];
 /// Rows of one environment, at the most.
 const ROWS_MAX: usize = 400;
 /// Figures that are compared: path in the JSON, and name.
-const COMPARED: [(&str, &str); 14] = [
+const COMPARED: [(&str, &str); 16] = [
     ("achieved_per_s", "achieved a second"),
     ("max_sustainable_per_s", "highest rate that held"),
     ("delivery_ms.p50", "delivery p50, ms"),
@@ -21,12 +21,14 @@ const COMPARED: [(&str, &str); 14] = [
     ("resume_ms.p99", "resume p99, ms"),
     ("storm.storm_s", "until all are back, s"),
     ("visit.wire_bytes_resumed", "bytes of a visit"),
+    ("battery.background.idle.packets_up", "packets up, an idle hour in the background"),
+    ("battery.background.idle.packets_down", "packets down, an idle hour in the background"),
     ("group.cpu_s_per_100k_deliveries", "server CPU s for 100,000 deliveries"),
     ("server.cpu_s_per_100k", "server CPU s for 100,000"),
     ("wire_bytes_per_message", "bytes a message on the wire"),
 ];
 /// Figures of cost: path in the JSON, and name.
-const COST: [(&str, &str); 28] = [
+const COST: [(&str, &str); 40] = [
     ("connections", "connections"),
     ("offered_per_s", "offered a second"),
     ("achieved_per_s", "achieved a second"),
@@ -55,6 +57,18 @@ const COST: [(&str, &str); 28] = [
     ("visit.round_trips", "round trips of a visit"),
     ("visit.wire_bytes_resumed", "bytes of a visit"),
     ("visit.wire_bytes_full", "bytes of a first visit"),
+    ("battery.background.idle.packets_up", "packets up, an idle hour in the background"),
+    ("battery.background.idle.packets_down", "packets down, an idle hour in the background"),
+    ("battery.background.idle.bytes_up", "bytes up, an idle hour in the background"),
+    ("battery.background.idle.bytes_down", "bytes down, an idle hour in the background"),
+    ("battery.background.trickle.bytes_per_message", "bytes a message to the background"),
+    ("battery.background.trickle.packets_per_message", "packets a message to the background"),
+    ("battery.foreground.idle.packets_up", "packets up, an idle hour in the foreground"),
+    ("battery.foreground.idle.packets_down", "packets down, an idle hour in the foreground"),
+    ("battery.foreground.idle.bytes_up", "bytes up, an idle hour in the foreground"),
+    ("battery.foreground.idle.bytes_down", "bytes down, an idle hour in the foreground"),
+    ("battery.foreground.trickle.bytes_per_message", "bytes a message to the foreground"),
+    ("battery.foreground.trickle.packets_per_message", "packets a message to the foreground"),
 ];
 
 /// Quantiles of every series of every run, in milliseconds.

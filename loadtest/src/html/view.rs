@@ -6,6 +6,7 @@ use anyhow::{Context, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::battery::Battery;
 use crate::latency::{Quantiles, Second, Spectrum};
 use crate::report::{Report, SCHEMA};
 
@@ -69,6 +70,7 @@ pub(super) struct View {
     pub(super) max_sustainable_per_s: Option<f64>,
     pub(super) steps: Vec<StepView>,
     pub(super) storm: Option<StormView>,
+    pub(super) battery: Option<Battery>,
     pub(super) connections: usize,
     pub(super) spectrum: BTreeMap<String, Spectrum>,
     pub(super) per_second: BTreeMap<String, Vec<Second>>,

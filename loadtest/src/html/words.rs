@@ -41,6 +41,9 @@ fn verdict(m: &mut Markup, run: &Run) {
             storm.sessions, storm.storm_s
         ));
     }
+    if let Some(battery) = report.battery.as_ref() {
+        sentences.push(format!("Per session and hour, extrapolated: {}.", battery.summary()));
+    }
     let wrong = [
         (report.lost, "lost"),
         (report.duplicated, "duplicated"),

@@ -24,6 +24,8 @@ pub enum Scenario {
     Start,
     /// Chat between pairs, first alone and then beside hostile connections.
     Hostile,
+    /// Packets and bytes of idle sessions in the background, beside some in the foreground.
+    Battery,
     /// The harness's own bare QUIC relay, as a yardstick.
     Relay,
     /// `one-to-one` and `relay`, interleaved; their ratio.
@@ -33,7 +35,7 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    const ALL: [(&'static str, Self); 12] = [
+    const ALL: [(&'static str, Self); 13] = [
         ("one-to-one", Self::OneToOne),
         ("connect", Self::Connect),
         ("idle", Self::Idle),
@@ -43,6 +45,7 @@ impl Scenario {
         ("login", Self::Login),
         ("start", Self::Start),
         ("hostile", Self::Hostile),
+        ("battery", Self::Battery),
         ("relay", Self::Relay),
         ("compare-relay", Self::CompareRelay),
         ("relay-server", Self::RelayServer),
@@ -57,11 +60,8 @@ impl Scenario {
         if let Some((_, scenario)) = Self::ALL.iter().find(|(known, _)| *known == name) {
             return Ok(*scenario);
         }
-        if name == "battery" {
-            return Err(format!("scenario {name}: not in this version"));
-        }
         Err("unknown scenario; there are one-to-one, group, connect, idle, resume, blackout, login, start, \
-             hostile, relay and compare-relay"
+             hostile, battery, relay and compare-relay"
             .to_owned())
     }
 }

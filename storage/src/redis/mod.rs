@@ -5,6 +5,7 @@ mod directory;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use directory::{Place, 
-    BATCH_MAX, Directory, DirectoryError, Generation, Lease, Link, Presence, ServerFacts, check_url,
+pub use directory::{
+    BATCH_MAX, Directory, DirectoryError, Generation, Lease, Link, Place, Presence, ServerFacts,
+    check_url,
 };

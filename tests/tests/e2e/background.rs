@@ -98,9 +98,8 @@ async fn what_is_pushed_to_the_background_comes_together_and_answers_and_mention
     come(&mut opened, 1..=1).await?;
     come(&mut at_bob, 9..=9).await?;
     let scrape = gateway.scrape().await?;
-    let released = |part: &str| {
-        scrape.sum(&format!("petrel_gateway_background_released_messages_{part}"), "")
-    };
+    let released =
+        |part: &str| scrape.sum(&format!("petrel_gateway_background_released_messages_{part}"), "");
     assert_eq!((released("count"), released("sum")), (4.0, 9.0));
     Ok(())
 }
@@ -296,7 +295,10 @@ async fn who_comes_and_goes_without_end_is_slowed_and_stays_where_he_was_last(
     is(&gateway, "background_sessions", 1.0).await?;
     let changes = gateway.metric("petrel_gateway_attention_changes_total", "").await?;
     let delayed = gateway.metric("petrel_gateway_attention_delayed_total", "").await?;
-    assert!(changes < f64::from(TIMES) / 4.0 && delayed > f64::from(TIMES) / 2.0, "{changes} {delayed}");
+    assert!(
+        changes < f64::from(TIMES) / 4.0 && delayed > f64::from(TIMES) / 2.0,
+        "{changes} {delayed}"
+    );
     alice.say(&alice.with_user(bob.user()), "held").await?;
     is(&gateway, "background_held_entries", 1.0).await?;
     says(&mut bob, false).await?;

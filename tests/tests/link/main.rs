@@ -8,6 +8,7 @@
 )]
 
 mod address;
+mod background;
 mod blackout;
 mod echo;
 mod fallback;
