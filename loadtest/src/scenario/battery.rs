@@ -110,6 +110,7 @@ pub async fn run(options: &Options, progress: &Progress) -> anyhow::Result<Repor
     let idle = count(&sides, progress.during("idle", span, tokio::time::sleep(span))).await;
     let mut battery = Battery { sessions, measured_s: span.as_secs_f64(), ..Battery::default() };
     (battery.background.idle, battery.foreground.idle) = (idle[0], idle[1]);
+    let mut senders_left = None;
     if writes {
         let senders = Senders::start(&server, (resting, writing), &sides, clock, options).await?;
         let before = senders.write(TRICKLE_BEFORE, false);
@@ -124,7 +125,7 @@ pub async fn run(options: &Options, progress: &Progress) -> anyhow::Result<Repor
             let delivery_ms = side.ledger.series().delivery.quantiles();
             told.trickle = Some(Trickle::new(all, &told.idle, per_hour, delivery_ms));
         }
-        senders.close().await;
+        senders_left = Some(senders);
     }
     report.battery = Some(battery);
     if options.seconds() < SPAN_S_MIN {
@@ -135,6 +136,10 @@ pub async fn run(options: &Options, progress: &Progress) -> anyhow::Result<Repor
     progress.stage("closing");
     for side in sides {
         side.close(&mut report).await;
+    }
+    // Last, as their leaving is written down with the errors of a side.
+    if let Some(senders) = senders_left {
+        senders.close().await;
     }
     if !report.errors.is_empty() {
         report.invalid_because.push(format!("errors: {:?}", report.errors));
@@ -211,7 +216,9 @@ impl Side {
 
     async fn close(self, report: &mut Report) {
         report.verdict += self.ledger.verdict();
-        report.errors.extend(self.ledger.errors());
+        for (code, count) in self.ledger.errors() {
+            *report.errors.entry(code).or_default() += count;
+        }
         report.findings.extend(self.ledger.findings());
         for client in self.clients {
             report.client.reconnects += client.stats().reconnects;
