@@ -125,11 +125,12 @@ impl Shared {
             self.ensure_stream(&mut state, id, now);
         }
         drop(state);
-        if matches!(*self.phase.borrow(), Phase::Online) {
-            // The path may have died meanwhile: it is probed at once.
-            self.moved.notify_one();
-        } else {
+        if !matches!(*self.phase.borrow(), Phase::Online) {
             self.dial_now.notify_one();
+        } else if self.attention.server.lock().understands {
+            // The path may have died meanwhile: if the word of the return is not acknowledged, another
+            // one is tried.
+            self.moved.notify_one();
         }
     }
 }
