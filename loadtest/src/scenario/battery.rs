@@ -196,7 +196,7 @@ impl Side {
         let ledger = Arc::new(Ledger::new(people.len()));
         // Those in the foreground come behind those in the background.
         let first = if attention == Attention::Background { 0 } else { people.len() };
-        let dialers = dialers(&front, people.len())?;
+        let dialers = dialers(&front, people.len(), options.transport)?;
         let everybody = people.iter().zip(dialers).enumerate();
         let clients = concurrently(DIALS, everybody, |(session, (identity, dialer))| {
             let mut lanes = FxHashMap::default();
@@ -267,7 +267,7 @@ impl Senders {
         }
         // One of each kind after the other.
         turns.sort_by_key(|(.., lane)| lane.conversation);
-        let dialer = &dialers(&server.target, 1)?[0];
+        let dialer = &dialers(&server.target, 1, options.transport)?[0];
         let everybody = writing.iter().zip(lanes);
         let clients = concurrently(DIALS, everybody, |(identity, lanes)| {
             let ledger = Arc::clone(&sides[0].ledger);
