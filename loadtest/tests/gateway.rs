@@ -92,7 +92,8 @@ fn a_visit_finds_what_was_missed_and_takes_two_round_trips_of_a_link_at_least() 
 
 #[test]
 fn chat_beside_hostile_connections_stays_whole() {
-    let (status, report) = run("hostile --users 4 --rate 20 --seconds 3 --warmup 0.5 --hostile 12");
+    let (status, report) =
+        run("hostile --users 4 --conversations 2 --rate 20 --seconds 3 --warmup 0.5 --hostile 12");
     assert_clean(&report);
     assert!(status == 0 || status == 4, "{status}");
     let hostile = &report["hostile"];
