@@ -111,8 +111,9 @@ impl Shared {
             .conversations
             .entry(id)
             .or_insert_with(|| Conversation::new(id, CursorTrail::default(), Instant::now()));
-        if peer.is_some() {
-            conversation.peer = peer;
+        // Nobody is the other one of his own pair: that is a reference from the other side.
+        if let Some(peer) = peer.filter(|peer| *peer != self.options.identity.user) {
+            conversation.peer = Some(peer);
         }
         conversation.is_own_log = id == self.own_log;
         Ok(conversation)

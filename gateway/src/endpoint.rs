@@ -30,7 +30,7 @@ use crate::keys::{self, Certificate};
 /// Bytes that a peer may send on one stream before we have read them.
 pub(crate) const STREAM_WINDOW: u32 = 64 * 1024;
 /// Bytes that a peer may send on all streams before we have read them.
-pub(crate) const RECEIVE_WINDOW: u64 = 64 * 1024;
+pub(crate) const RECEIVE_WINDOW: u64 = 96 * 1024;
 /// Bytes that we keep for a peer until it has acknowledged them.
 pub(crate) const SEND_WINDOW: u64 = 128 * 1024;
 /// What a connection takes besides: quinn's state, our tasks and tables with streams open, and the

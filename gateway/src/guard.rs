@@ -2,8 +2,8 @@
 //! most three times what came from it (RFC 9000 §8.1). quinn keeps that bound too, but sends one whole
 //! datagram beyond it, if only a byte is left.
 //!
-//! Looked at are packets with a long header alone: those of handshakes. Whoever sends a packet with one
-//! of our connection ids has heard us.
+//! A stranger is who begins a handshake, until he sends a packet with one of our connection ids: then he
+//! has heard us.
 
 use std::fmt;
 use std::io::{self, IoSliceMut};
@@ -36,7 +36,7 @@ pub(crate) struct Guard {
     count: AtomicUsize,
 }
 
-/// Bytes of handshakes.
+/// Bytes that came with the beginnings of handshakes, and all that were sent.
 #[derive(Debug, Default)]
 struct Balance {
     received: u64,
@@ -71,7 +71,7 @@ impl Guard {
 
     /// Whether a datagram may be sent, and what to note once it is.
     fn may_send(&self, to: SocketAddr, packet: &[u8]) -> bool {
-        if self.count.load(Ordering::Relaxed) == 0 || !has_long_header(packet) {
+        if self.count.load(Ordering::Relaxed) == 0 {
             return true;
         }
         let strangers = self.strangers.lock();
@@ -81,7 +81,6 @@ impl Guard {
 
     fn sent(&self, to: SocketAddr, packet: &[u8]) {
         if self.count.load(Ordering::Relaxed) > 0
-            && has_long_header(packet)
             && let Some(balance) = self.strangers.lock().get_mut(&to)
         {
             balance.sent += packet.len() as u64;
@@ -205,7 +204,8 @@ mod tests {
             guard.sent(to, &answer);
         }
         assert!(!guard.may_send(to, &answer) && guard.may_send(to, &answer[..600]));
-        assert!(guard.may_send(to, &packet(true)), "what is no handshake's is quinn's affair");
+        guard.sent(to, &answer[..590]);
+        assert!(!guard.may_send(to, &packet(true)), "nor anything that is no handshake's");
         // Another address is another matter.
         assert!(guard.may_send(([192, 0, 2, 1], 8).into(), &answer));
     }

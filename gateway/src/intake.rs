@@ -21,8 +21,9 @@ use crate::metrics::{self, Excess};
 use crate::stream::Cost;
 
 /// KiB of incomplete frames (those above [`crate::stream::SMALL_FRAME_BYTES`]) that are held at once for
-/// one connection: one of the largest, and some smaller ones.
-pub(crate) const LARGE_FRAMES_KIB: usize = 96;
+/// one connection. Two large ones: who sends in several conversations at once has one begun wherever his
+/// credit ran out, and with room for one alone the next would be refused until that is done.
+pub(crate) const LARGE_FRAMES_KIB: usize = 128;
 /// Pieces of streams behind a hole that are held at once for one connection. Each is about a packet, or
 /// begins where one was lost: no honest client has so many under way within its window.
 const PIECES_MAX: usize = 256;

