@@ -89,6 +89,7 @@ async fn what_was_lost_around_an_address_that_was_none_comes_by_itself() -> Resu
         for n in 0..3 {
             alice.say(&pair, format!("round {round}, {n}")).await?;
         }
+        // Something of Bob's went that way.
         while link.counts().up.forwarded == before {
             tokio::task::yield_now().await;
         }
@@ -96,8 +97,6 @@ async fn what_was_lost_around_an_address_that_was_none_comes_by_itself() -> Resu
         bob.has(pair.id, 3 * round + 4).await?;
     }
     assert_eq!(bob.client.stats().reconnects, 0);
-    let changes = gateway.metric("petrel_gateway_path_changes_total", "what=\"port\"").await?;
-    assert!(changes > 0.0);
     stage.judge(&gateway, &Expectations::default()).await?;
     Ok(())
 }
