@@ -227,7 +227,7 @@ async fn who_is_in_the_background_is_not_there_and_hears_of_nobody(stage: Stage)
     watch(&mut dave, std::slice::from_ref(&of_carol)).await?;
     assert_eq!(told(&mut dave).await?, (of_carol.clone(), true, 0));
     carol.raw.connection.close(0u32.into(), b"");
-    assert_eq!(told(&mut dave).await?.1, false);
+    assert!(!told(&mut dave).await?.1);
     says(&mut bob, false).await?;
     let (who, online, _) = told(&mut bob).await?;
     assert_eq!((who, online), (of_carol, false));
@@ -284,7 +284,8 @@ async fn a_client_that_does_not_know_of_the_background_is_served_as_ever(
 async fn who_comes_and_goes_without_end_is_slowed_and_stays_where_he_was_last(
     stage: Stage,
 ) -> Result<()> {
-    const TIMES: u32 = 2_000;
+    // Fewer than the frames that a control stream may bring at once.
+    const TIMES: u32 = 150;
     let gateway = stage.gateway(&[FOR_EVER]).await?;
     let alice = stage.person(&gateway, "alice").await?;
     let mut bob = Somebody::new(&gateway, "bob").await?;
@@ -292,9 +293,13 @@ async fn who_comes_and_goes_without_end_is_slowed_and_stays_where_he_was_last(
         says(&mut bob, n % 2 == 0).await?;
     }
     says(&mut bob, true).await?;
+    let counted = || async {
+        let changes = gateway.metric("petrel_gateway_attention_changes_total", "").await?;
+        let delayed = gateway.metric("petrel_gateway_attention_delayed_total", "").await?;
+        Ok((changes + delayed > f64::from(TIMES)).then_some((changes, delayed)))
+    };
+    let (changes, delayed) = eventually(PATIENCE, "all that was said", counted).await?;
     is(&gateway, "background_sessions", 1.0).await?;
-    let changes = gateway.metric("petrel_gateway_attention_changes_total", "").await?;
-    let delayed = gateway.metric("petrel_gateway_attention_delayed_total", "").await?;
     assert!(
         changes < f64::from(TIMES) / 4.0 && delayed > f64::from(TIMES) / 2.0,
         "{changes} {delayed}"
