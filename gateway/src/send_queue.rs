@@ -339,10 +339,12 @@ impl SendQueue {
     /// there is more to say meanwhile.
     pub(crate) fn finish(&self, conversation: ConversationId, generation: u64) {
         let mut state = self.state.lock();
+        // What was put along is no reason to keep a stream.
+        let is_quiet = state.waiting_since.is_none();
         if let Some(slot) = state.slots.get_mut(&conversation)
             && slot.generation == generation
             && slot.mode == Mode::Live
-            && slot.frames.is_empty()
+            && (slot.frames.is_empty() || is_quiet)
         {
             slot.finish = true;
             state.mark(conversation);

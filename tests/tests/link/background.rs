@@ -104,6 +104,8 @@ async fn it_stays_in_the_background_over_reconnects_and_sends_as_ever() -> Resul
     in_background(&gateway, 1.0).await?;
     gateway.kill().await?;
     gateway.restart().await?;
+    // By itself an idle device looks only now and then: something wakes it.
+    bob.client.network_changed();
     bob.until("being back", |seen| (seen.sign_ins > 1 && seen.is_online).then_some(())).await?;
     in_background(&gateway, 1.0).await?;
     let pair = alice.with(&bob);
