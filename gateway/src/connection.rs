@@ -203,8 +203,7 @@ async fn begin(
 /// Accepts the streams of a signed-in client until its connection ends. It is allowed more once it
 /// has half of what it may have.
 async fn accept_streams(context: &Arc<Context>) {
-    let beside = crate::session::REQUESTS_AT_ONCE + 1;
-    let all = context.gateway.config.gateway.streams_max.to_u32() + beside;
+    let all = streams_allowed(context.gateway.config.gateway.streams_max.to_u32());
     let mut allowed = all.min(STREAMS_WHILE_FEW);
     let connection = &context.connection;
     connection.set_streams_max(allowed);
@@ -218,6 +217,14 @@ async fn accept_streams(context: &Arc<Context>) {
     }
 }
 
+/// Streams that QUIC allows a client with so many conversations in use: the control stream and requests
+/// come on top, and what quinn keeps back. It tells of streams that are over only when they are more
+/// than an eighth of all; a client that finishes one for each that it opens would wait for ever.
+const fn streams_allowed(conversations: u32) -> u32 {
+    let in_use = conversations + 1 + crate::session::REQUESTS_AT_ONCE;
+    in_use + in_use / 7 + 2
+}
+
 /// Waits while the client opens streams faster than it may.
 async fn give_way(context: &Context) {
     while let Some(wait) = context.intake.take_stream() {
@@ -229,4 +236,18 @@ async fn give_way(context: &Context) {
 fn spawn_stream(context: &Arc<Context>, send: SendStream, recv: RecvStream) {
     metrics::get().streams.increment(1);
     context.gateway.tasks.spawn(stream::accepted(Arc::clone(context), send, recv));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_back_of_credit_is_less_than_what_is_allowed_on_top() {
+        for conversations in 4..=1_024 {
+            let all = streams_allowed(conversations);
+            let in_use = conversations + 1 + crate::session::REQUESTS_AT_ONCE;
+            assert!(all - in_use > all / 8, "{conversations}: {all}");
+        }
+    }
 }

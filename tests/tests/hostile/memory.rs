@@ -22,7 +22,7 @@ const PUSHES: usize = 8;
 const PUSH_BYTES: usize = 60_000;
 /// Readers with much that they have not read, their conversations, and messages in each.
 const FEEDERS: usize = 4;
-const UNREAD_READERS: usize = 40;
+const UNREAD_READERS: usize = 80;
 const UNREAD_CONVERSATIONS: usize = 10;
 const UNREAD_MESSAGES: usize = 2;
 /// All at once: beginnings of large frames, fragments, holes.
