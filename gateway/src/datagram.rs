@@ -9,6 +9,7 @@ use petrel_transport::Connection;
 
 use crate::connection::Context;
 use crate::metrics::path;
+use crate::session::Session;
 use crate::typing::Typist;
 use crate::{clock, metrics};
 
@@ -50,7 +51,7 @@ pub(crate) async fn read(context: &Context) {
                     context.gateway.hear_typing(&mut typist, session, &said, bytes);
                 }
                 Ok((_, What::Probe(probe))) if session.takes_probes() => {
-                    answers.hear(context, &probe);
+                    answers.hear(context, session, &probe);
                 }
                 Ok(_) => {}
                 Err(_) => metrics::typing(metrics::Typing::Malformed),
@@ -69,11 +70,14 @@ struct Answers {
 impl Answers {
     /// Answers, by a packet that the client has to acknowledge: what was lost on the way to it is
     /// found out by that.
-    fn hear(&mut self, context: &Context, heard: &wire::Probe) {
+    fn hear(&mut self, context: &Context, session: &Session, heard: &wire::Probe) {
         let now = Instant::now();
         let is_early = self.last.is_some_and(|last| now < last + ANSWER_INTERVAL);
         let heard = match (heard.answer, is_early) {
-            (true, _) => path::Heard::Answer,
+            (true, _) => {
+                session.probe_answered();
+                path::Heard::Answer
+            }
             (false, true) => path::Heard::Limited,
             (false, false) => {
                 self.last = Some(now);

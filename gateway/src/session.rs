@@ -1,7 +1,7 @@
 //! One signed-in device: its identity, its queue, its shares and rates.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use petrel_core::change::Audience;
@@ -35,6 +35,7 @@ pub(crate) struct Session {
     wants_receipts: bool,
     wants_typing: bool,
     takes_probes: bool,
+    probes_answered: AtomicU32,
     /// If both sides know of the background.
     attention: Option<Attention>,
     /// To whom the user shows that he is there, and when that was read: the second, then the audience's number;
@@ -83,6 +84,7 @@ impl Session {
             wants_receipts: features.contains(&FEATURE_RECEIPTS),
             wants_typing: features.contains(&FEATURE_TYPING),
             takes_probes: features.contains(&FEATURE_PROBE),
+            probes_answered: AtomicU32::new(0),
             attention: features.contains(&FEATURE_BACKGROUND).then(Attention::default),
             presence_shown: AtomicU64::new(0),
             echo: features.contains(&FEATURE_ECHO).then(Arc::default),
@@ -146,6 +148,16 @@ impl Session {
     /// Whether it answers probes.
     pub(crate) fn takes_probes(&self) -> bool {
         self.takes_probes
+    }
+
+    /// It has answered one.
+    pub(crate) fn probe_answered(&self) {
+        self.probes_answered.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many it has answered.
+    pub(crate) fn probes_answered(&self) -> u32 {
+        self.probes_answered.load(Ordering::Relaxed)
     }
 
     /// Whether its user looks at it, as far as is known.

@@ -152,7 +152,7 @@ impl Writer {
             echo.poll_send(cx);
         }
         if let Some(probes) = &mut self.probes {
-            probes.poll(cx);
+            probes.poll(cx, self.session.probes_answered());
         }
         if behind.is_empty() { Poll::Pending } else { Poll::Ready(Next::CatchUp(behind)) }
     }

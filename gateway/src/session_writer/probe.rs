@@ -1,6 +1,7 @@
 //! Probes of a client that has not acknowledged what was sent to it, and from which nothing comes
 //! (docs/protocol.md §7). They also bring to light what quinn forgets after an address change that came to
-//! nothing: its timer for lost packets may stand still then, until something new is sent.
+//! nothing: what was sent there is not missed until something new is acknowledged. So after each change of the address
+//! probes go out until one is answered, whatever else was heard.
 
 use std::future::Future as _;
 use std::net::SocketAddr;
@@ -22,6 +23,10 @@ pub(super) struct Probes {
     connection: Connection,
     /// The client's address at the last look.
     address: SocketAddr,
+    /// Its changes up to then.
+    path_challenges: u64,
+    /// After such a change: the answers that had come before, as long as no other has.
+    unproven: Option<u32>,
     watched: Option<Box<Watched>>,
 }
 
@@ -34,7 +39,13 @@ struct Watched {
 
 impl Probes {
     pub(super) fn of(connection: &Connection) -> Self {
-        Self { connection: connection.clone(), address: connection.remote_address(), watched: None }
+        Self {
+            connection: connection.clone(),
+            address: connection.remote_address(),
+            path_challenges: 0,
+            unproven: None,
+            watched: None,
+        }
     }
 
     /// Something was written.
@@ -54,8 +65,8 @@ impl Probes {
         }
     }
 
-    /// Looks when it is time, and has the task woken for the next look.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) {
+    /// Looks when it is time, and has the task woken for the next look. So many probes were `answered`.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, answered: u32) {
         while let Some(watched) = &mut self.watched
             && watched.is_due
             && watched.due.as_mut().poll(cx).is_ready()
@@ -63,9 +74,16 @@ impl Probes {
             let now = Instant::now();
             let stats = self.connection.stats();
             let counts = Counts { heard: stats.received, asked: stats.asked };
-            let look = watched.prober.look(now, counts, stats.rtt, false);
+            self.unproven = self.unproven.filter(|before| *before == answered);
+            let look = watched.prober.look(now, counts, stats.rtt, self.unproven.is_some());
             watched.plan(look.again);
-            let is_over = look.again.is_none() && watched.prober.silent(now).is_zero();
+            if stats.path_challenges != self.path_challenges {
+                self.path_challenges = stats.path_challenges;
+                self.unproven = Some(answered);
+                watched.prober.start_over(now);
+                watched.plan(Some(now));
+            }
+            let is_over = !watched.is_due && watched.prober.silent(now).is_zero();
             if is_over {
                 self.watched = None;
             }

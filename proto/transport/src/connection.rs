@@ -62,6 +62,8 @@ pub struct Stats {
     /// How often something was sent that the peer's QUIC acknowledges, retransmissions too; 0 where nothing is
     /// seen of acknowledgements.
     pub asked: u64,
+    /// How often the peer was asked to show that it is where its packets came from: a change of its address.
+    pub path_challenges: u64,
     /// Bytes that came: of UDP payload, or of what TLS carries.
     pub received_bytes: u64,
     /// Bytes that were sent.
@@ -219,6 +221,7 @@ impl Connection {
                         + sent.ping
                         + sent.immediate_ack
                         + sent.path_challenge,
+                    path_challenges: sent.path_challenge,
                     received_bytes: stats.udp_rx.bytes,
                     sent_bytes: stats.udp_tx.bytes,
                 }
