@@ -81,7 +81,8 @@ pub enum Join {
 pub struct Offered<O> {
     /// Entries to hand out now, in order.
     pub ready: Vec<Ready<O>>,
-    /// Sends to answer at once: their entry was handed out before.
+    /// Sends to answer at once: their entry was handed out before, or finds no room behind a hole and will be
+    /// handed out by the repair.
     pub answered: Option<Ready<O>>,
     /// Whether somebody has to call the store: an entry before these is
     /// missing here, or the members are older than an entry. At most one
@@ -292,21 +293,25 @@ impl<O> Conversation<O> {
             let answered = (!new.origins.is_empty()).then_some(new);
             return Offered { ready: Vec::new(), answered, repair: false };
         }
-        if self.held.len() < limits::HELD_ENTRIES_MAX || seq == self.next {
-            match self.held.entry(seq) {
-                std::collections::btree_map::Entry::Occupied(mut held) => {
-                    held.get_mut().origins.extend(new.origins);
-                }
-                std::collections::btree_map::Entry::Vacant(free) => {
-                    free.insert(new);
-                }
+        let has_room = self.held.len() < limits::HELD_ENTRIES_MAX || seq == self.next;
+        let answered = match self.held.entry(seq) {
+            std::collections::btree_map::Entry::Occupied(mut held) => {
+                held.get_mut().origins.extend(new.origins);
+                None
             }
-        }
-        // An entry that finds no room is read again by the repair.
+            std::collections::btree_map::Entry::Vacant(free) if has_room => {
+                free.insert(new);
+                None
+            }
+            // The repair will read the entry again, but not who waits for its answer.
+            std::collections::btree_map::Entry::Vacant(_) => {
+                (!new.origins.is_empty()).then_some(new)
+            }
+        };
         let ready = self.release();
         let repair = !self.repairing && !self.held.is_empty();
         self.repairing |= repair;
-        Offered { ready, answered: None, repair }
+        Offered { ready, answered, repair }
     }
 
     /// Hands out what a repair has made possible. Returns also whether

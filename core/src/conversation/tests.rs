@@ -202,6 +202,21 @@ fn what_was_handed_out_is_only_answered() {
 }
 
 #[test]
+fn who_waits_for_an_entry_that_finds_no_room_behind_a_hole_is_answered_at_once() {
+    let mut c = conversation(0);
+    let held = limits::HELD_ENTRIES_MAX as u64;
+    for seq in 2..2 + held {
+        assert!(c.offer(entry(seq, 1), vec![]).answered.is_none());
+    }
+    let offered = c.offer(entry(2 + held, 1), vec![9]);
+    assert_eq!(offered.answered.unwrap().origins, [9]);
+    assert!(c.offer(entry(2, 1), vec![8]).answered.is_none(), "it is held");
+    // The repair reads it again.
+    assert_eq!(c.offer(entry(1, 1), vec![]).ready.len() as u64, 1 + held);
+    assert_eq!(seqs(&c.offer(entry(2 + held, 1), vec![]).ready), [2 + held]);
+}
+
+#[test]
 fn receipts_rise_only_and_stop_at_the_head() {
     let mut c = conversation(5);
     let at = |delivered, read| Receipt { delivered: Seq(delivered), read: Seq(read) };
