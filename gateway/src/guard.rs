@@ -3,7 +3,8 @@
 //! datagram beyond it, if only a byte is left.
 //!
 //! A stranger is who begins a handshake, until he sends a packet with one of our connection ids: then he
-//! has heard us.
+//! has heard us. Many connections may share an address (a proxy, a load test), so who was heard once is no stranger
+//! again when another of them begins; quinn's bound holds for that one.
 
 use std::fmt;
 use std::io::{self, IoSliceMut};
@@ -17,13 +18,15 @@ use parking_lot::Mutex;
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, ConnectionId, UdpPoller};
 use quinn_proto::ConnectionIdGenerator as _;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::connection_id::SignedIds;
 use crate::metrics;
 
 /// Strangers that are remembered, at the most; then all are forgotten, and quinn's bound holds alone.
 const STRANGERS_MAX: usize = 65_536;
+/// Addresses that have heard us and are remembered as such, in each of two generations.
+const PROVEN_MAX: usize = 32_768;
 /// What may be sent for each byte that came.
 const FOLD: u64 = 3;
 
@@ -31,9 +34,30 @@ const FOLD: u64 = 3;
 pub(crate) struct Guard {
     socket: Arc<dyn AsyncUdpSocket>,
     ids: SignedIds,
-    strangers: Mutex<FxHashMap<SocketAddr, Balance>>,
-    /// How many there are: most of the time none.
+    addresses: Mutex<Addresses>,
+    /// How many strangers there are: most of the time none.
     count: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Addresses {
+    strangers: FxHashMap<SocketAddr, Balance>,
+    /// Those that have heard us lately, and those before them.
+    proven: [FxHashSet<SocketAddr>; 2],
+}
+
+impl Addresses {
+    fn is_proven(&self, address: &SocketAddr) -> bool {
+        self.proven.iter().any(|addresses| addresses.contains(address))
+    }
+
+    fn prove(&mut self, address: SocketAddr) {
+        let [lately, before] = &mut self.proven;
+        if lately.len() >= PROVEN_MAX {
+            *before = std::mem::take(lately);
+        }
+        lately.insert(address);
+    }
 }
 
 /// Bytes that came with the beginnings of handshakes, and all that were sent.
@@ -46,7 +70,7 @@ struct Balance {
 impl Guard {
     /// Guards a socket; our connection ids are known by `ids`.
     pub(crate) fn new(socket: Arc<dyn AsyncUdpSocket>, ids: SignedIds) -> Self {
-        Self { socket, ids, strangers: Mutex::default(), count: AtomicUsize::new(0) }
+        Self { socket, ids, addresses: Mutex::default(), count: AtomicUsize::new(0) }
     }
 
     /// A datagram has come.
@@ -55,18 +79,23 @@ impl Guard {
         if !begins && self.count.load(Ordering::Relaxed) == 0 {
             return;
         }
-        let mut strangers = self.strangers.lock();
+        let mut addresses = self.addresses.lock();
         if begins {
+            if addresses.is_proven(&from) {
+                return;
+            }
+            let strangers = &mut addresses.strangers;
             if strangers.len() >= STRANGERS_MAX && !strangers.contains_key(&from) {
                 strangers.clear();
             }
             strangers.entry(from).or_default().received += packet.len() as u64;
-        } else if strangers.contains_key(&from)
+        } else if addresses.strangers.contains_key(&from)
             && destination(packet).is_some_and(|id| self.ids.validate(&id).is_ok())
         {
-            strangers.remove(&from);
+            addresses.strangers.remove(&from);
+            addresses.prove(from);
         }
-        self.count.store(strangers.len(), Ordering::Relaxed);
+        self.count.store(addresses.strangers.len(), Ordering::Relaxed);
     }
 
     /// Whether a datagram may be sent, and what to note once it is.
@@ -74,14 +103,14 @@ impl Guard {
         if self.count.load(Ordering::Relaxed) == 0 {
             return true;
         }
-        let strangers = self.strangers.lock();
-        let Some(balance) = strangers.get(&to) else { return true };
+        let addresses = self.addresses.lock();
+        let Some(balance) = addresses.strangers.get(&to) else { return true };
         balance.sent + packet.len() as u64 <= FOLD * balance.received
     }
 
     fn sent(&self, to: SocketAddr, packet: &[u8]) {
         if self.count.load(Ordering::Relaxed) > 0
-            && let Some(balance) = self.strangers.lock().get_mut(&to)
+            && let Some(balance) = self.addresses.lock().strangers.get_mut(&to)
         {
             balance.sent += packet.len() as u64;
         }
@@ -225,6 +254,19 @@ mod tests {
         guard.heard(from, &packet(true));
         assert!(guard.may_send(from, &answer));
         assert_eq!(guard.count.load(Ordering::Relaxed), 0);
+        // Nor is it when another connection begins there.
+        guard.heard(from, &INITIAL);
+        assert!(guard.may_send(from, &[0; 65_000]));
+    }
+
+    #[test]
+    fn addresses_that_have_heard_us_are_bounded_and_the_last_are_kept() {
+        let address = |n: usize| (std::net::Ipv4Addr::from(u32::try_from(n).unwrap()), 7).into();
+        let mut addresses = Addresses::default();
+        (0..3 * PROVEN_MAX).for_each(|n| addresses.prove(address(n)));
+        assert!(!addresses.is_proven(&address(0)));
+        assert!((2 * PROVEN_MAX..3 * PROVEN_MAX).all(|n| addresses.is_proven(&address(n))));
+        assert!(addresses.proven.iter().all(|some| some.len() <= PROVEN_MAX));
     }
 
     #[tokio::test]

@@ -317,6 +317,8 @@ async fn who_types_on_tcp_is_told() -> Result<()> {
     options.transports = Transports::Tcp;
     let options = ClientOptions::new(Dialer::new(options)?, identity.clone());
     let (bob, mut events) = petrel_client::Client::start(options).await?;
+    // What is said before he is there, nothing but his list would tell him of.
+    while !matches!(events.next().await.context("the client is gone")?, Event::Online { .. }) {}
     let to_bob = alice.with_user(identity.user);
     alice.say(&to_bob, "look").await?;
     let typed = async {
