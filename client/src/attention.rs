@@ -2,7 +2,7 @@
 //! what the client does less often meanwhile.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use petrel_proto::version::FEATURE_BACKGROUND;
@@ -10,6 +10,7 @@ use petrel_proto::wire;
 use tokio::sync::watch;
 
 use crate::client::Client;
+use crate::conversation::Conversation;
 use crate::shared::{Phase, Shared};
 
 /// Whether somebody looks.
@@ -115,16 +116,7 @@ impl Shared {
 
     /// The user looks again: what was gathered is said, and what is shown live has its stream.
     fn came_back(self: &Arc<Self>) {
-        let now = Instant::now();
-        let mut state = self.state.lock();
-        let ids: Vec<_> = state.conversations.keys().copied().collect();
-        for id in ids {
-            if let Some(conversation) = state.conversations.get_mut(&id) {
-                conversation.came_back();
-            }
-            self.ensure_stream(&mut state, id, now);
-        }
-        drop(state);
+        self.each_goes_on(Conversation::came_back);
         if !matches!(*self.phase.borrow(), Phase::Online) {
             self.dial_now.notify_one();
         } else if self.attention.server.lock().understands {

@@ -434,12 +434,17 @@ impl Shared {
 
     /// There is a new token: what waited for one goes on.
     pub(crate) fn token_renewed(self: &Arc<Self>) {
+        self.each_goes_on(Conversation::token_renewed);
+    }
+
+    /// Does this with each conversation, which then has its stream if it wants one.
+    pub(crate) fn each_goes_on(self: &Arc<Self>, mut with: impl FnMut(&mut Conversation)) {
         let now = Instant::now();
         let mut state = self.state.lock();
         let all: Vec<_> = state.conversations.keys().copied().collect();
         for id in all {
             if let Some(conversation) = state.conversations.get_mut(&id) {
-                conversation.token_renewed();
+                with(conversation);
             }
             self.ensure_stream(&mut state, id, now);
         }

@@ -2,22 +2,11 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use petrel_client::{Attention, Client, Event};
 use petrel_proto::frame;
-use petrel_proto::wire::{self, frame::What};
+use petrel_proto::wire::frame::What;
 
-use crate::server::{ALICE, BOB, Link, Stream, TestServer, next, now_ms, within};
-
-fn welcome(features: &[&str]) -> What {
-    What::Welcome(wire::Welcome {
-        server_time_ms: now_ms(),
-        user: Bytes::copy_from_slice(&ALICE.0),
-        streams_max: 64,
-        features: features.iter().map(|&feature| feature.to_owned()).collect(),
-        ..wire::Welcome::default()
-    })
-}
+use crate::server::{BOB, Link, Stream, TestServer, next, welcome_offering, within};
 
 async fn told(link: &mut Link) -> bool {
     match link.control.next().await.1 {
@@ -33,7 +22,7 @@ async fn a_server_is_told_whether_anybody_looks_also_after_a_reconnect() {
         let mut options = server.options();
         options.attention = Attention::Background;
         let (client, _events) = Client::start(options).await.unwrap();
-        let mut link = server.sign_in_with(welcome(&["background"])).await;
+        let mut link = server.sign_in_with(welcome_offering(&["background"])).await;
         assert!(link.hello.background);
         for (attention, background) in
             [(Attention::Foreground, false), (Attention::Background, true)]
@@ -42,14 +31,14 @@ async fn a_server_is_told_whether_anybody_looks_also_after_a_reconnect() {
             assert_eq!(told(&mut link).await, background);
         }
         link.close(0);
-        let mut link = server.sign_in_with(welcome(&["background"])).await;
+        let mut link = server.sign_in_with(welcome_offering(&["background"])).await;
         assert!(link.hello.background);
         client.set_attention(Attention::Foreground);
         assert!(!told(&mut link).await);
 
         // One that does not know of it hears nothing.
         link.close(0);
-        let mut link = server.sign_in_with(welcome(&[])).await;
+        let mut link = server.sign_in_with(welcome_offering(&[])).await;
         assert!(!link.hello.background);
         client.online().await.unwrap();
         client.set_attention(Attention::Background);
@@ -67,7 +56,7 @@ async fn in_the_background_receipts_are_gathered_and_end_their_stream() {
         options.attention = Attention::Background;
         options.background_receipts_delay = Duration::from_millis(50);
         let (client, mut events) = Client::start(options).await.unwrap();
-        let link = server.sign_in_with(welcome(&["background"])).await;
+        let link = server.sign_in_with(welcome_offering(&["background"])).await;
         client.online().await.unwrap();
         let pair = client.pair(BOB);
         let mut stream = Stream::open(&link.connection).await;
@@ -101,7 +90,7 @@ async fn who_comes_back_says_at_once_what_was_gathered() {
         options.attention = Attention::Background;
         options.background_receipts_delay = Duration::from_secs(3_600);
         let (client, mut events) = Client::start(options).await.unwrap();
-        let mut link = server.sign_in_with(welcome(&["background"])).await;
+        let mut link = server.sign_in_with(welcome_offering(&["background"])).await;
         client.online().await.unwrap();
         let mut stream = Stream::open(&link.connection).await;
         stream.attach(client.pair(BOB).id, 0, 1).await;
@@ -125,7 +114,7 @@ async fn a_silent_path_is_kept_open_as_often_as_the_state_asks_for() {
             dialer.transport.background_keep_alive = Some(Duration::from_millis(100));
         });
         let (client, _events) = Client::start(options).await.unwrap();
-        let link = server.sign_in_with(welcome(&["background"])).await;
+        let link = server.sign_in_with(welcome_offering(&["background"])).await;
         client.online().await.unwrap();
         client.set_attention(Attention::Background);
         for _ in 0..3 {

@@ -6,17 +6,7 @@ use petrel_proto::frame::{self, bare};
 use petrel_proto::wire::{self, Frame, frame::What};
 use prost::Message;
 
-use crate::server::{ALICE, BOB, TestServer, next, now_ms, online, within};
-
-fn welcome(features: &[&str]) -> What {
-    What::Welcome(wire::Welcome {
-        server_time_ms: now_ms(),
-        user: Bytes::copy_from_slice(&ALICE.0),
-        streams_max: 64,
-        features: features.iter().map(|&feature| feature.to_owned()).collect(),
-        ..wire::Welcome::default()
-    })
-}
+use crate::server::{ALICE, BOB, TestServer, next, online, welcome_offering, within};
 
 fn typing(conversation: &[u8], sender: &[u8], stopped: bool) -> Bytes {
     let conversation = Bytes::copy_from_slice(conversation);
@@ -32,7 +22,7 @@ async fn who_types_is_told_once_until_it_ends_or_the_message_comes() {
     within(async {
         let server = TestServer::start();
         let (client, mut events) = petrel_client::Client::start(server.options()).await.unwrap();
-        let link = server.sign_in_with(welcome(&["typing"])).await;
+        let link = server.sign_in_with(welcome_offering(&["typing"])).await;
         client.online().await.unwrap();
         let pair = client.pair(BOB);
         client.attach(&pair, None).unwrap();
@@ -70,7 +60,7 @@ async fn own_typing_is_said_in_datagrams_if_the_server_carries_them_and_not_with
         let (client, _events) = petrel_client::Client::start(server.options()).await.unwrap();
         // Nobody to tell yet.
         client.typing(client.pair(BOB).id, true);
-        let link = server.sign_in_with(welcome(&["typing"])).await;
+        let link = server.sign_in_with(welcome_offering(&["typing"])).await;
         client.online().await.unwrap();
         let pair = client.pair(BOB);
         for _ in 0..10 {
@@ -85,7 +75,7 @@ async fn own_typing_is_said_in_datagrams_if_the_server_carries_them_and_not_with
             assert_eq!(said.stopped, expected);
         }
         link.close(99);
-        let link = server.sign_in_with(welcome(&[])).await;
+        let link = server.sign_in_with(welcome_offering(&[])).await;
         client.online().await.unwrap();
         client.typing(pair.id, true);
         client.attach(&pair, None).unwrap();

@@ -168,11 +168,20 @@ pub fn token(text: &str) -> What {
 }
 
 pub fn welcome() -> What {
-    welcome_with(64)
+    welcome_of(64, &[])
 }
 
 /// A Welcome that allows so many conversation streams.
 pub fn welcome_with(streams_max: u32) -> What {
+    welcome_of(streams_max, &[])
+}
+
+/// A Welcome of a server with these features.
+pub fn welcome_offering(features: &[&str]) -> What {
+    welcome_of(64, features)
+}
+
+fn welcome_of(streams_max: u32, features: &[&str]) -> What {
     What::Welcome(wire::Welcome {
         server_time_ms: now_ms(),
         session: Bytes::from_static(&[5; 16]),
@@ -180,6 +189,7 @@ pub fn welcome_with(streams_max: u32) -> What {
         dictionaries: vec![1],
         body_bytes_max: 65_536,
         streams_max,
+        features: features.iter().map(|&feature| feature.to_owned()).collect(),
         ..wire::Welcome::default()
     })
 }
