@@ -364,7 +364,7 @@ impl Output {
             lines.pop_front();
         }
         lines.push_back(line);
-        drop(lines);
+        // Under the lock: whoever reads the lines counts from their end.
         self.count.send_modify(|count| *count += 1);
     }
 
