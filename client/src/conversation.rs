@@ -21,6 +21,9 @@ use crate::incoming::{Attach, Incoming, SaidReceipt};
 use crate::outbox::{Outbox, Pause};
 use crate::receipt::{MemberReceipts, OwnReceipts};
 
+/// A server that ends a session finishes its streams at most this long before the connection.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
 /// Who waits for a message's place.
 pub(crate) type Waiter = oneshot::Sender<Result<Acked, SendOutcomeError>>;
 
@@ -83,6 +86,8 @@ pub(crate) struct Conversation {
     pub(crate) live: bool,
     /// The server finished the idle stream; whoever has something to say opens the next.
     dormant: bool,
+    /// When it did.
+    finished_at: Option<Instant>,
     /// An Attach of ours is needed, whoever has something to say.
     attach_wanted: bool,
     /// The stream is finished once everything is said.
@@ -118,6 +123,7 @@ impl Conversation {
             stream: None,
             live: false,
             dormant: false,
+            finished_at: None,
             attach_wanted: false,
             closing: false,
             planned: None,
@@ -347,6 +353,7 @@ impl Conversation {
         };
         if wait.is_zero() {
             self.dormant = true;
+            self.finished_at = Some(cx.now);
             self.reopen_at = None;
             return;
         }
@@ -358,6 +365,10 @@ impl Conversation {
     /// The connection is gone: everything on it comes again on the next.
     pub(crate) fn disconnected(&mut self, now: Instant) {
         self.receipts.disconnected(now);
+        // What was pushed here goes on, with what comes in between.
+        let finished = self.finished_at.take();
+        let was_open = finished.is_some_and(|at| now.saturating_duration_since(at) < LAST_WORDS);
+        self.attach_wanted |= self.stream.is_some() || was_open;
         self.stream_gone();
         self.dormant = false;
         self.reopen_at = None;

@@ -172,6 +172,34 @@ async fn a_stream_of_the_servers_is_taken_if_it_starts_where_the_client_stands()
 }
 
 #[tokio::test]
+async fn what_the_server_pushed_on_goes_on_after_a_loss_and_after_an_orderly_end() {
+    within(async {
+        let server = TestServer::start();
+        let (client, mut events, link) = online(&server, server.options()).await;
+        let pair = client.pair(BOB);
+        let mut stream = Stream::open(&link.connection).await;
+        stream.attach(pair.id, 0, 1).await;
+        stream.push(1).await;
+        assert_eq!(entries(&mut events, 1).await, [1]);
+        link.close(99);
+
+        let link = server.sign_in().await;
+        let (mut stream, attach) = link.attached().await;
+        assert_eq!(attach.cursor.map(|cursor| cursor.seq), Some(1));
+        stream.attach(pair.id, 1, 2).await;
+        stream.push(2).await;
+        stream.finish();
+        assert_eq!(entries(&mut events, 1).await, [2]);
+        while stream.try_next().await.is_some() {}
+        link.close(99);
+
+        let (_, attach) = server.sign_in().await.attached().await;
+        assert_eq!(attach.cursor.map(|cursor| cursor.seq), Some(2));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_stream_of_the_servers_that_starts_too_late_makes_the_client_attach_anew() {
     within(async {
         let server = TestServer::start();
