@@ -114,6 +114,10 @@ pub struct Stats {
     pub reconnects: u64,
     /// Probes sent because the server was silent.
     pub probes_sent: u64,
+    /// Sign-ins whose first words left with the first packets, and were taken by the server.
+    pub early_accepted: u64,
+    /// Those whose first words had to be said again: the server did not know the TLS session any more.
+    pub early_rejected: u64,
     /// Messages sent again.
     pub resends: u64,
     /// Entries that came twice and were dropped.
@@ -408,10 +412,13 @@ impl Client {
     pub fn stats(&self) -> Stats {
         let shared = self.shared();
         let state = shared.state.lock();
-        let Counters { sign_ins, resends, duplicates, fills } = state.counters;
+        let Counters { sign_ins, resends, duplicates, fills, early_accepted, early_rejected } =
+            state.counters;
         let mut stats = Stats {
-            online: state.connection.is_some() && !state.silent,
+            online: state.connection.is_some() && !state.silent && !state.is_early,
             probes_sent: shared.probes_sent.load(Ordering::Relaxed),
+            early_accepted,
+            early_rejected,
             reconnects: sign_ins.saturating_sub(1),
             resends,
             duplicates,

@@ -3,13 +3,11 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use parking_lot::Mutex;
 use petrel_proto::echo::{ACK_DELAY_MAX, WitnessConfig};
 use petrel_proto::wire::{self, frame::What};
-use petrel_transport::{Connection, Kind};
+use petrel_transport::Connection;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{AckFrequencyConfig, IdleTimeout, TransportConfig, VarInt};
 use quinn_proto::RandomConnectionIdGenerator;
@@ -17,12 +15,11 @@ use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
 use crate::error::ClientError;
-use crate::fallback::{self, Networks, Tcp, Transports, network_towards};
+use crate::fallback::{Networks, Tcp, Transports};
 use crate::identity::{Identity, Token};
-use crate::race;
+use crate::line::Line;
 use crate::request::Password;
 use crate::tls::{self, Trust};
-use crate::way_back::WayBack;
 
 /// Where the server is.
 #[derive(Clone, Debug)]
@@ -93,6 +90,10 @@ pub struct DialerOptions {
     pub transports: Transports,
     /// The server's TCP port, if it is another than that of QUIC.
     pub tcp_port: Option<u16>,
+    /// Whether a client that comes back says the first things with the first packets (0-RTT), which
+    /// saves a round trip. It takes a TLS session and a token that are still good; what was said is said
+    /// again when the server does not take it.
+    pub early_data: bool,
     /// How long a dial may take.
     pub dial_timeout: Duration,
 }
@@ -109,12 +110,14 @@ impl DialerOptions {
             session_tickets: 8,
             transports: Transports::default(),
             tcp_port: None,
+            early_data: true,
             dial_timeout: Duration::from_secs(10),
         }
     }
 }
 
-/// Makes connections to one server. Cheap to clone; clones share TLS sessions.
+/// Makes connections to one server. Cheap to clone; clones share what makes coming back cheaper, for
+/// as long as the process runs: TLS sessions, and tokens that prove the address.
 #[derive(Clone, Debug)]
 pub struct Dialer {
     inner: Arc<Inner>,
@@ -146,7 +149,8 @@ impl Dialer {
         {
             return Err(ClientError::Invalid("no server address".to_owned()));
         }
-        let tls = tls::client_config(&options.trust, options.session_tickets)?;
+        let mut tls = tls::client_config(&options.trust, options.session_tickets)?;
+        tls.enable_early_data = options.early_data;
         let crypto = QuicClientConfig::try_from(tls)
             .map_err(|error| ClientError::Invalid(format!("TLS: {error}")))?;
         let mut config = quinn::ClientConfig::new(Arc::new(crypto));
@@ -263,19 +267,37 @@ impl Dialer {
         self.inner.keep_alive
     }
 
-    /// Dials QUIC.
-    pub(crate) fn quic(
+    pub(crate) fn dial_timeout(&self) -> Duration {
+        self.inner.dial_timeout
+    }
+
+    pub(crate) fn transports(&self) -> Transports {
+        self.inner.transports
+    }
+
+    /// An endpoint that many clients share.
+    pub(crate) fn shared_endpoint(&self) -> Option<&quinn::Endpoint> {
+        self.inner.endpoint.as_ref()
+    }
+
+    /// Begins a handshake of QUIC.
+    pub(crate) fn begin(
         &self,
         endpoint: &quinn::Endpoint,
         address: SocketAddr,
-    ) -> Result<impl Future<Output = Result<Connection, ClientError>> + use<>, ClientError> {
-        let lost = |why: String| ClientError::Connection(why);
-        let connecting = endpoint
+    ) -> Result<quinn::Connecting, ClientError> {
+        endpoint
             .connect_with(self.inner.config.clone(), address, &self.inner.server_name)
-            .map_err(|error| lost(error.to_string()))?;
-        Ok(async move {
-            connecting.await.map(Connection::from).map_err(|error| lost(error.to_string()))
-        })
+            .map_err(|error| ClientError::Connection(error.to_string()))
+    }
+
+    /// Dials TCP; the connection's task is one of `tasks`.
+    pub(crate) async fn tcp(
+        &self,
+        address: SocketAddr,
+        tasks: &TaskTracker,
+    ) -> Result<Connection, ClientError> {
+        self.inner.tcp.dial(address, &self.inner.server_name, tasks).await
     }
 
     /// Of which networks it is known that they let no UDP through.
@@ -291,7 +313,7 @@ impl Dialer {
         self.inner.idle_timeout
     }
 
-    async fn addresses(&self) -> Result<Vec<SocketAddr>, ClientError> {
+    pub(crate) async fn addresses(&self) -> Result<Vec<SocketAddr>, ClientError> {
         match &self.inner.server {
             Server::Addresses(addresses) => Ok(addresses.clone()),
             Server::Name(name) => {
@@ -320,132 +342,6 @@ fn with_token(
 /// Addresses of one name that are tried, at the most.
 const ADDRESSES_MAX: usize = 16;
 
-/// How long closing waits for the last packet.
-const LAST_PACKET: Duration = Duration::from_millis(50);
-
-/// One client's way to the server: its own endpoint, unless the dialer has a shared one.
-#[derive(Debug)]
-pub(crate) struct Line {
-    dialer: Dialer,
-    own: Mutex<Option<quinn::Endpoint>>,
-    /// Which address the next dial tries.
-    turn: AtomicUsize,
-    /// Where TCP connections have their tasks.
-    tasks: TaskTracker,
-    /// Where the last dial went.
-    last: Mutex<Option<SocketAddr>>,
-    /// A connection that is there already, for the next dial.
-    ready: Mutex<Option<Connection>>,
-}
-
-impl Line {
-    pub(crate) fn new(dialer: Dialer, tasks: TaskTracker) -> Self {
-        let (own, last, ready) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { dialer, own, turn: AtomicUsize::new(0), tasks, last, ready }
-    }
-
-    /// Dials, and while there is no answer anew, also when `anew` is notified. Each try goes to the
-    /// next address.
-    pub(crate) async fn connect(&self, anew: &Notify) -> Result<Connection, ClientError> {
-        let limit = self.dialer.inner.dial_timeout;
-        let dialed = race::first(|| self.dial(), anew);
-        tokio::time::timeout(limit, dialed).await.map_err(|_| ClientError::TimedOut).flatten()
-    }
-
-    async fn dial(&self) -> Result<Connection, ClientError> {
-        let ready = self.ready.lock().take();
-        if let Some(ready) = ready {
-            return Ok(ready);
-        }
-        let addresses = self.dialer.addresses().await?;
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let address = addresses[turn % addresses.len()];
-        *self.last.lock() = Some(address);
-        let tcp = tcp(&self.dialer.inner, address, &self.tasks);
-        let Transports::Race { head_start } = self.dialer.inner.transports else {
-            return match self.dialer.inner.transports {
-                Transports::Tcp => tcp.await,
-                _ => self.quic(address)?.await,
-            };
-        };
-        let network = network_towards(address);
-        let networks = self.dialer.networks();
-        let head_start = networks.head_start(network, head_start, Instant::now());
-        let connection = fallback::race(self.quic(address)?, tcp, head_start).await?;
-        let networks = self.dialer.networks();
-        match connection.kind() {
-            Kind::Quic => networks.lets_udp_through(network),
-            Kind::Tcp => networks.blocks_udp(network, Instant::now()),
-        }
-        Ok(connection)
-    }
-
-    /// What may be better than this connection: nothing than QUIC, QUIC than TCP if it is not off.
-    pub(crate) fn way_back(&self, from: &Connection) -> WayBack {
-        if from.kind() == Kind::Quic {
-            return WayBack::NotWanted;
-        }
-        match (self.dialer.inner.transports, *self.last.lock()) {
-            (Transports::Race { .. }, Some(address)) => match self.endpoint(address) {
-                Ok(endpoint) => WayBack::to_quic(self.dialer.clone(), endpoint, address),
-                Err(_) => WayBack::Redial,
-            },
-            _ => WayBack::Redial,
-        }
-    }
-
-    /// The next dial is answered with this connection, if there is one.
-    pub(crate) fn go_on_with(&self, connection: Option<Connection>) {
-        *self.ready.lock() = connection;
-    }
-
-    fn quic(
-        &self,
-        address: SocketAddr,
-    ) -> Result<impl Future<Output = Result<Connection, ClientError>> + use<>, ClientError> {
-        let endpoint = self.endpoint(address)?;
-        self.dialer.quic(&endpoint, address)
-    }
-
-    fn endpoint(&self, server: SocketAddr) -> Result<quinn::Endpoint, ClientError> {
-        if let Some(shared) = &self.dialer.inner.endpoint {
-            return Ok(shared.clone());
-        }
-        let mut known = self.own.lock();
-        if let Some(own) = &*known
-            && own.local_addr().is_ok_and(|local| local.is_ipv6() == server.is_ipv6())
-        {
-            return Ok(own.clone());
-        }
-        let endpoint = open_endpoint(any_port(server.is_ipv6()))
-            .map_err(|error| ClientError::Connection(error.to_string()))?;
-        *known = Some(endpoint.clone());
-        Ok(endpoint)
-    }
-
-    /// The client's own endpoint, once it has dialed.
-    pub(crate) fn own_endpoint(&self) -> Option<quinn::Endpoint> {
-        self.own.lock().clone()
-    }
-
-    /// Gives the connection's last packet a moment to leave an own endpoint: the runtime may
-    /// end right after.
-    pub(crate) async fn finish(&self) {
-        if let Some(own) = self.own_endpoint() {
-            drop(tokio::time::timeout(LAST_PACKET, own.wait_idle()).await);
-        }
-    }
-}
-
-fn tcp(
-    inner: &Arc<Inner>,
-    address: SocketAddr,
-    tasks: &TaskTracker,
-) -> impl Future<Output = Result<Connection, ClientError>> + use<> {
-    let (inner, tasks) = (Arc::clone(inner), tasks.clone());
-    async move { inner.tcp.dial(address, &inner.server_name, &tasks).await }
-}
-
 /// Bytes of datagrams (who is typing, copies) that wait to be read or sent; older ones are dropped.
 const DATAGRAM_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of a client's connection ids, which every packet to it carries: enough to tell some
@@ -460,7 +356,7 @@ pub fn endpoint_config() -> quinn::EndpointConfig {
     config
 }
 
-fn open_endpoint(address: SocketAddr) -> std::io::Result<quinn::Endpoint> {
+pub(crate) fn open_endpoint(address: SocketAddr) -> std::io::Result<quinn::Endpoint> {
     let socket = std::net::UdpSocket::bind(address)?;
     quinn::Endpoint::new(endpoint_config(), None, socket, Arc::new(quinn::TokioRuntime))
 }

@@ -29,6 +29,7 @@ mod id;
 mod identity;
 mod incoming;
 mod keep_alive;
+mod line;
 mod logged;
 mod options;
 mod outbox;

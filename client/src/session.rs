@@ -1,5 +1,7 @@
 //! Staying signed in: dial, Hello, the control stream, and dialing again.
 
+mod sign_in;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,7 +16,6 @@ use tokio::sync::mpsc;
 use crate::backoff::{Backoff, jittered};
 use crate::control;
 use crate::datagram;
-use crate::dialer::Line;
 use crate::error::ClientError;
 use crate::event::{Event, OfflineReason};
 use crate::frames::{FrameSource, StreamEnd};
@@ -22,6 +23,7 @@ use crate::id::{ConversationId, UserId};
 use crate::identity::Token;
 use crate::incoming;
 use crate::keep_alive;
+use crate::line::Line;
 use crate::presence;
 use crate::request;
 use crate::shared::{Phase, Shared};
@@ -131,7 +133,8 @@ impl Session {
         loop {
             let connected = match moved.take() {
                 Some(signed_in) => Ok(signed_in),
-                None => self.connect().await,
+                // What is under way on a connection that is still good is not put at stake.
+                None => self.connect(handed_over.is_none()).await,
             };
             let ended = match connected {
                 Ok(mut signed_in) => {
@@ -190,89 +193,53 @@ impl Session {
         });
     }
 
-    pub(crate) async fn connect(&self) -> Result<SignedIn, Ended> {
-        let connection = self.line.connect(&self.shared.dial_now).await.map_err(failed)?;
-        *self.shared.endpoint.lock() = self.line.own_endpoint();
-        let signing_in = self.sign_in(&connection);
-        let outcome = tokio::time::timeout(SIGN_IN_TIMEOUT, signing_in)
-            .await
-            .unwrap_or(Err(ClientError::TimedOut));
-        match outcome {
-            Ok((control, hello)) => Ok(SignedIn { connection, control, hello }),
-            Err(error) => {
-                let ended = match connection.close_reason() {
-                    Some(reason) => closed(&reason),
-                    None => failed(error),
-                };
-                connection.close(0, b"");
-                Err(ended)
+    /// Dials and signs in; `may_be_early`: with early data, if the server gave all that it takes.
+    pub(crate) async fn connect(&self, may_be_early: bool) -> Result<SignedIn, Ended> {
+        // Without a token there is nothing to say early: logging in is not repeatable.
+        if may_be_early && let Some(token) = self.usable_token() {
+            let dialed = self.line.connect_early(&self.shared.dial_now).await;
+            let (connection, handshake) = dialed.map_err(failed)?;
+            *self.shared.endpoint.lock() = self.line.own_endpoint();
+            let Some(handshake) = handshake else {
+                return self.sign_in_within(connection).await;
+            };
+            if let Some(outcome) = self.connected_early(connection, handshake, token).await {
+                return outcome;
             }
         }
+        let connection = self.line.connect(&self.shared.dial_now).await.map_err(failed)?;
+        *self.shared.endpoint.lock() = self.line.own_endpoint();
+        self.sign_in_within(connection).await
+    }
+
+    async fn sign_in_within(&self, connection: Connection) -> Result<SignedIn, Ended> {
+        let signing_in = tokio::time::timeout(SIGN_IN_TIMEOUT, self.sign_in(&connection));
+        let outcome = signing_in.await.unwrap_or(Err(ClientError::TimedOut));
+        signed_in_or_ended(connection, outcome)
     }
 
     async fn sign_in(
         &self,
         connection: &Connection,
     ) -> Result<(FrameSource, SendStream), ClientError> {
-        let mut tried = false;
+        let mut is_new = false;
         let token = match self.usable_token() {
             Some(token) => token,
             None => {
-                tried = true;
+                is_new = true;
                 self.log_in(connection).await?
             }
         };
-        let receipts = self.shared.state.lock().take_receipts(HELLO_RECEIPTS_MAX);
-        let mut said = SaidReceipts { shared: &self.shared, receipts, are_taken: false };
-        let signed_in = self.introduce(connection, token, tried, &said.receipts).await;
+        let mut said = self.say_receipts();
+        let signed_in = self.introduce(connection, token, is_new, &said.receipts).await;
         said.are_taken = signed_in.is_ok();
         signed_in
     }
 
-    /// Says Hello, and once more with a new token if this one is not taken.
-    async fn introduce(
-        &self,
-        connection: &Connection,
-        token: String,
-        tried: bool,
-        receipts: &[(ConversationId, u64, u64)],
-    ) -> Result<(FrameSource, SendStream), ClientError> {
-        let refusal = match self.say_hello(connection, token, receipts).await? {
-            Ok(signed_in) => return Ok(signed_in),
-            Err(refusal) => refusal,
-        };
-        if !matches!(refusal.code, Code::Reauthenticate | Code::TokenInvalid) {
-            return Err(request::refused(refusal));
-        }
-        *self.token.lock() = None;
-        if tried {
-            return Err(request::refused(refusal));
-        }
-        let token = self.log_in(connection).await?;
-        self.say_hello(connection, token, receipts).await?.map_err(request::refused)
-    }
-
-    /// One Hello, on a stream of its own.
-    async fn say_hello(
-        &self,
-        connection: &Connection,
-        token: String,
-        receipts: &[(ConversationId, u64, u64)],
-    ) -> Result<Result<(FrameSource, SendStream), incoming::Refusal>, ClientError> {
-        let (mut hello, recv) = connection
-            .open_bi()
-            .await
-            .map_err(|error| ClientError::Connection(error.to_string()))?;
-        let mut control = FrameSource::new(recv);
-        self.write_hello(&mut hello, token, receipts).await?;
-        match control.next().await? {
-            (_, What::Welcome(welcome)) => {
-                self.welcome(connection, &welcome)?;
-                Ok(Ok((control, hello)))
-            }
-            (_, What::Refusal(said)) => Ok(Err(incoming::refusal(said))),
-            _ => Err(ClientError::Protocol("something other than a Welcome".to_owned())),
-        }
+    /// Receipts for a Hello.
+    fn say_receipts(&self) -> SaidReceipts<'_> {
+        let receipts = self.shared.state.lock().take_receipts(HELLO_RECEIPTS_MAX);
+        SaidReceipts { shared: &self.shared, receipts, are_taken: false }
     }
 
     fn usable_token(&self) -> Option<String> {
@@ -446,6 +413,24 @@ pub(crate) async fn write_frame(stream: &mut SendStream, what: What) -> Result<(
         .write_chunk(petrel_proto::frame::encode(&bare(what)))
         .await
         .map_err(|error| ClientError::Connection(error.to_string()))
+}
+
+/// What became of a sign-in.
+fn signed_in_or_ended(
+    connection: Connection,
+    outcome: Result<(FrameSource, SendStream), ClientError>,
+) -> Result<SignedIn, Ended> {
+    match outcome {
+        Ok((control, hello)) => Ok(SignedIn { connection, control, hello }),
+        Err(error) => {
+            let ended = match connection.close_reason() {
+                Some(reason) => closed(&reason),
+                None => failed(error),
+            };
+            connection.close(0, b"");
+            Err(ended)
+        }
+    }
 }
 
 async fn lost(connection: &Connection) -> Ended {

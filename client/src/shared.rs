@@ -381,13 +381,17 @@ impl Shared {
         features: &[String],
         event: impl FnOnce(i64) -> Event,
     ) {
-        let now = Instant::now();
         let mut state = self.state.lock();
-        state.leave_connection();
+        let early_echo = state.is_early.then(|| state.echo.take()).flatten();
+        if !std::mem::take(&mut state.is_early) {
+            state.leave_connection();
+        }
         state.typing.connected(features);
         state.along.connected(features);
-        state.echo = Echo::of(&connection, features);
         state.probes = features.iter().any(|feature| feature == FEATURE_PROBE);
+        // Streams that began early go on with the echo that they have, if there is one still.
+        state.echo = Echo::of(&connection, features).map(|new| early_echo.unwrap_or(new));
+        state.features = features.to_vec();
         state.connection = Some(connection);
         state.streams_max = usize::try_from(streams_max).unwrap_or(usize::MAX).max(1);
         state.counters.sign_ins += 1;
@@ -396,10 +400,7 @@ impl Shared {
         let event = event(state.clock_offset_ms);
         state.online = Some(event.clone());
         self.events.push_all([event]);
-        let all: Vec<_> = state.conversations.keys().copied().collect();
-        for id in all {
-            self.ensure_stream(&mut state, id, now);
-        }
+        self.open_streams(&mut state);
         drop(state);
         self.watch_again();
         self.phase.send_replace(Phase::Online);

@@ -50,7 +50,7 @@ impl Session {
         let options = &self.shared.options;
         let mut backoff = Backoff::new(options.backoff_min, options.backoff_max);
         loop {
-            let ended = match self.connect().await {
+            let ended = match self.connect(false).await {
                 Ok(signed_in) => {
                     let why = OfflineReason::Lost("the server was silent".to_owned());
                     return Ended { why, next: Next::Moved(Box::new(signed_in)) };

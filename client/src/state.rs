@@ -28,11 +28,17 @@ pub(crate) struct Counters {
     pub(crate) resends: u64,
     pub(crate) duplicates: u64,
     pub(crate) fills: u64,
+    pub(crate) early_accepted: u64,
+    pub(crate) early_rejected: u64,
 }
 
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) connection: Option<Connection>,
+    /// Nobody has answered on it yet: what is said there is early data, or was.
+    pub(crate) is_early: bool,
+    /// Features that both sides had last.
+    pub(crate) features: Vec<String>,
     /// The echo on it, if the server speaks it.
     pub(crate) echo: Option<Arc<Echo>>,
     /// Whether probes are sent on it and answered.
@@ -73,6 +79,8 @@ impl State {
         let now = Instant::now();
         let mut state = Self {
             connection: None,
+            is_early: false,
+            features: Vec::new(),
             echo: None,
             probes: false,
             silent: false,
@@ -201,6 +209,7 @@ impl State {
     pub(crate) fn leave_connection(&mut self) {
         let now = Instant::now();
         self.connection = None;
+        self.is_early = false;
         self.echo = None;
         self.probes = false;
         self.silent = false;

@@ -197,6 +197,9 @@ async fn write(
             written += out.len() as u64;
             shared.busy.notify_one();
         } else if !current {
+            if send.is_rejected() {
+                return;
+            }
             send.finish().ok();
             // So that closing the connection does not overtake what was written.
             drop(send.stopped().await);

@@ -49,7 +49,7 @@ pub(crate) fn hex_32(text: &str) -> Option<[u8; 32]> {
     Some(bytes)
 }
 
-/// TLS 1.3 with X25519 first (a ClientHello in one packet), no early data, and
+/// TLS 1.3 with X25519 first (a ClientHello in one packet), early data off until somebody has use for it, and
 /// `sessions` resumption tickets kept in memory (0: every handshake is a full one).
 ///
 /// # Errors

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use crate::backoff::Backoff;
 use crate::dialer::Dialer;
 use crate::fallback::network_towards;
+use crate::line::established;
 
 /// Between two tries of QUIC while TCP carries the session, at the least and at the most.
 const BACK_AFTER_MIN: Duration = Duration::from_secs(2);
@@ -49,8 +50,9 @@ impl ToQuic {
         let mut backoff = Backoff::new(BACK_AFTER_MIN, BACK_AFTER_MAX);
         loop {
             tokio::time::sleep(backoff.next(rand::random())).await;
-            let Ok(dialing) = self.dialer.quic(&self.endpoint, self.address) else { continue };
-            if let Ok(Ok(connection)) = tokio::time::timeout(BACK_WITHIN, dialing).await {
+            let Ok(begun) = self.dialer.begin(&self.endpoint, self.address) else { continue };
+            let dialed = tokio::time::timeout(BACK_WITHIN, established(begun)).await;
+            if let Ok(Ok(connection)) = dialed {
                 self.dialer.networks().lets_udp_through(network_towards(self.address));
                 return connection;
             }

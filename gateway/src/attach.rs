@@ -145,7 +145,7 @@ pub(crate) async fn attach(
         Err(rejection) => return Err((stream, rejection)),
     };
     if let Some(own) = request.own {
-        gateway.receipts.raise(cell, session.user(), own);
+        session.raise(gateway, cell, own);
     }
     let id = cell.id();
     let mut locked = cell.lock();

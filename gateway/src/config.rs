@@ -117,6 +117,9 @@ section! {
         pub connects_burst: Bounded<1, 1_000_000> = Bounded(10_000),
         /// TLS sessions kept for resumption (two per client).
         pub tls_sessions: Bounded<0, 10_000_000> = Bounded(50_000),
+        /// Clients that come back say the first things together with the handshake (0-RTT), and save a
+        /// round trip.
+        pub early_data: bool = true,
         /// While packets are being lost, small messages go twice, in both directions: on time over
         /// lossy networks, for up to three times the packets.
         pub echo: bool = true,

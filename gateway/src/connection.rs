@@ -1,16 +1,19 @@
-//! One QUIC connection: let in or turned away, sign-in within the time allowed,
-//! streams accepted until the end.
+//! One connection: let in or turned away, its handshake and sign-in within the time allowed, streams
+//! accepted from the first flight to the end.
 
+use std::future::ready;
 use std::sync::Arc;
 
 use futures_util::future::join;
 use petrel_proto::code::Code;
-use petrel_transport::{Connection, Kind, RecvStream, SendStream};
-use quinn::{Connecting, Incoming};
+use petrel_proto::wire::frame::What;
+use petrel_transport::{Connection, ConnectionError, Kind, RecvStream, SendStream};
+use quinn::{Incoming, ZeroRttAccepted};
 use tokio::sync::SetOnce;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::doors::{Doors, Handshake, Place, TurnedAway};
+use crate::early::Gate;
 use crate::gateway::Gateway;
 use crate::intake::Intake;
 use crate::session::Session;
@@ -30,6 +33,8 @@ pub(crate) struct Context {
     pub gateway: Arc<Gateway>,
     /// The connection.
     pub connection: Connection,
+    /// Whether its handshake is done.
+    pub gate: Gate,
     /// Set by the control stream at sign-in; streams that came early wait for it.
     pub session: SetOnce<Arc<Session>>,
     /// What its streams may hold and do together.
@@ -48,6 +53,29 @@ impl Context {
             session = self.session.wait() => Some(session),
             _ = self.connection.closed() => None,
         }
+    }
+
+    /// Waits until the handshake is done; `false` if the connection ends before.
+    pub(crate) async fn is_proven(&self) -> bool {
+        tokio::select! {
+            biased;
+            () = self.gate.opened() => true,
+            _ = self.connection.closed() => false,
+        }
+    }
+
+    /// Waits until that may be done which a stream begins with: all but Hello and Attach after the
+    /// handshake only. `false` if the connection ends before.
+    pub(crate) async fn may_begin(&self, what: &What) -> bool {
+        if self.gate.is_open() {
+            return true;
+        }
+        if matches!(what, What::Hello(_) | What::Attach(_)) {
+            metrics::early(metrics::Early::Executed);
+            return true;
+        }
+        metrics::early(metrics::Early::Waited);
+        self.is_proven().await
     }
 }
 
@@ -94,11 +122,18 @@ pub(crate) fn admit(gateway: &Arc<Gateway>, incoming: Incoming) {
             return incoming.ignore();
         }
     };
+    if incoming.remote_address_validated() {
+        metrics::address_known();
+    }
     let began = std::time::Instant::now();
     match incoming.accept() {
         Ok(connecting) => {
-            let handshake = shake_hands(Arc::clone(gateway), connecting, counted);
-            gateway.tasks.spawn(run(Arc::clone(gateway), handshake, began, Some(place)));
+            // Of a server's connection this never fails: streams of the first flight are accepted before
+            // the handshake is done, and what they say is bounded by the gate.
+            let Ok((connection, done)) = connecting.into_0rtt() else { return };
+            let proof = Proof { done, _counted: counted };
+            let beginning = ready(Some((connection.into(), Some(proof))));
+            gateway.tasks.spawn(run(Arc::clone(gateway), beginning, began, Some(place)));
         }
         Err(error) => handshake_failed(Kind::Quic, &error),
     }
@@ -110,31 +145,25 @@ pub(crate) fn handshake_failed(kind: Kind, error: &dyn std::fmt::Display) {
     tracing::debug!(%kind, %error, "a handshake failed");
 }
 
-/// QUIC's handshake.
-async fn shake_hands(
-    gateway: Arc<Gateway>,
-    connecting: Connecting,
+/// A connection that is begun, and what is still to come of its handshake.
+pub(crate) type Begun = (Connection, Option<Proof>);
+
+/// The handshake of a connection that is served already.
+pub(crate) struct Proof {
+    done: ZeroRttAccepted,
     _counted: Handshake,
-) -> Option<Connection> {
-    let limit = gateway.config.gateway.handshake_timeout.duration();
-    match timeout(limit, connecting).await {
-        Ok(Ok(connection)) => return Some(connection.into()),
-        Ok(Err(error)) => handshake_failed(Kind::Quic, &error),
-        Err(_) => metrics::connection_refused(Kind::Quic, "handshake_timeout"),
-    }
-    None
 }
 
-/// Serves a connection from its handshake to its end. Its place is held here, or by who holds the
+/// Serves a connection from its beginning to its end. Its place is held here, or by who holds the
 /// socket.
 pub(crate) fn run(
     gateway: Arc<Gateway>,
-    handshake: impl Future<Output = Option<Connection>> + Send + 'static,
+    beginning: impl Future<Output = Option<Begun>> + Send + 'static,
     began: std::time::Instant,
     place: Option<Place>,
 ) -> impl Future<Output = ()> + Send {
     // Boxed: an idle connection is not to keep room for its beginning.
-    let beginning = Box::pin(begin(gateway, handshake, began));
+    let beginning = Box::pin(begin(gateway, beginning, began));
     async move {
         let _place = place;
         let Some(connected) = beginning.await else { return };
@@ -168,36 +197,79 @@ struct Connected {
     code: Option<Code>,
 }
 
-/// The handshake, and what comes until somebody has signed in.
+/// The handshake, and what comes until it is done and somebody has signed in.
 async fn begin(
     gateway: Arc<Gateway>,
-    handshake: impl Future<Output = Option<Connection>> + Send,
+    beginning: impl Future<Output = Option<Begun>> + Send,
     began: std::time::Instant,
 ) -> Option<Connected> {
-    let settings = &gateway.config.gateway;
-    let connection = handshake.await?;
-    metrics::connection_accepted(connection.kind());
-    metrics::get().handshake.record(began.elapsed());
+    let (connection, proof) = beginning.await?;
     let _fuse = Fuse::of(&connection);
-    let deadline = Instant::now() + settings.sign_in_timeout.duration();
     let gateway = Arc::clone(&gateway);
     let intake = Arc::new(Intake::new(Arc::clone(&gateway), connection.clone()));
-    let session = SetOnce::new();
-    let context = Arc::new(Context { gateway, connection, session, intake });
+    let (gate, session) = (Gate::default(), SetOnce::new());
+    let context = Arc::new(Context { gateway, connection, gate, session, intake });
     let accepting = async {
+        let mut is_first = true;
         while let Ok((send, recv)) = context.connection.accept_bi().await {
+            if std::mem::take(&mut is_first) && !context.gate.is_open() {
+                metrics::early_data(metrics::EarlyData::Accepted);
+            }
             give_way(&context).await;
             spawn_stream(&context, send, recv);
         }
     };
     let dropping = datagram::forget(&context.connection);
-    let code = tokio::select! {
-        _ = context.session.wait() => None,
-        // Nothing is left to accept from: the connection is gone.
-        _ = join(accepting, dropping) => None,
-        () = sleep_until(deadline) => Some(Code::SignInTimeout),
+    let signing_in = async {
+        if !prove(&context, proof, began).await {
+            return None;
+        }
+        let allowed = context.gateway.config.gateway.sign_in_timeout.duration();
+        tokio::select! {
+            _ = context.session.wait() => Some(None),
+            () = sleep_until(Instant::now() + allowed) => Some(Some(Code::SignInTimeout)),
+        }
     };
-    Some(Connected { context, began, code })
+    let outcome = tokio::select! {
+        // The handshake's end says more than that no stream comes any more.
+        biased;
+        outcome = signing_in => outcome,
+        // Nothing is left to accept from: the connection is gone.
+        _ = join(accepting, dropping) => Some(None),
+    };
+    match outcome {
+        Some(code) => Some(Connected { context, began, code }),
+        None => {
+            // A session that began with the first flight goes with it; nobody had been told of it.
+            context.connection.close(0, b"");
+            None
+        }
+    }
+}
+
+/// Waits for the end of the handshake, and opens the gate. `false` if it fails.
+async fn prove(context: &Context, proof: Option<Proof>, began: std::time::Instant) -> bool {
+    let kind = context.connection.kind();
+    if let Some(proof) = proof {
+        let allowed = context.gateway.config.gateway.handshake_timeout.duration();
+        // What the future resolves to means something to clients alone.
+        if timeout(allowed, proof.done).await.is_err() {
+            metrics::connection_refused(kind, "handshake_timeout");
+            return false;
+        }
+        // A client that has closed the connection by a code of its own was through with it.
+        match context.connection.close_reason() {
+            None | Some(ConnectionError::ApplicationClosed { .. }) => {}
+            Some(error) => {
+                handshake_failed(kind, &error);
+                return false;
+            }
+        }
+    }
+    metrics::connection_accepted(kind);
+    metrics::get().handshake.record(began.elapsed());
+    context.gate.open();
+    true
 }
 
 /// Accepts the streams of a signed-in client until its connection ends. It is allowed more once it

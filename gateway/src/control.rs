@@ -12,6 +12,7 @@ use petrel_proto::code::Code;
 use petrel_proto::wire::{self, frame::What};
 use petrel_proto::{frame, version};
 use petrel_transport::{Kind, SendStream};
+use tokio::task::JoinHandle;
 
 use crate::auth::Identity;
 use crate::connection::{Context, Fuse};
@@ -33,8 +34,8 @@ struct SignedIn {
 
 impl Drop for SignedIn {
     fn drop(&mut self) {
-        self.gateway.leave(&self.session);
-        if self.session.is_attentive() {
+        // One whose handshake never was done had not been seen.
+        if self.gateway.leave(&self.session) && self.session.is_attentive() {
             self.gateway.seen.note(self.session.device());
         }
         self.session.queue().end(Code::Ok);
@@ -58,13 +59,49 @@ pub(crate) async fn begin(
             return None;
         }
     };
-    metrics::sign_in(None);
     let gateway = Arc::clone(&context.gateway);
     let signed_in = SignedIn { gateway, session };
     let welcome = welcome(&signed_in.gateway, &signed_in.session, &hello);
-    spawn_receipts(&signed_in.gateway, &signed_in.session, hello.receipts);
     send.write_chunk(welcome).await.ok()?;
-    Phase::last(serve(context, signed_in, send, incoming))
+    Phase::then(confirm(context, signed_in, send, incoming, hello.receipts))
+}
+
+/// Lets the session's streams go on. Nobody else is told of it, and nothing of the control stream is
+/// read, before the connection's handshake is done.
+async fn confirm(
+    context: Arc<Context>,
+    signed_in: SignedIn,
+    send: SendStream,
+    incoming: Incoming,
+    receipts: Vec<wire::OwnReceipt>,
+) -> Option<Phase> {
+    let (gateway, session) = (&signed_in.gateway, &signed_in.session);
+    let writer = session_writer::run(Arc::clone(gateway), Arc::clone(session), send);
+    let writing = gateway.tasks.spawn(writer);
+    // From here on the session is known to streams that waited for it.
+    if context.session.set(Arc::clone(session)).is_err() {
+        session.queue().end(Code::ProtocolViolation);
+    }
+    if session.is_early() {
+        if !context.is_proven().await {
+            return None;
+        }
+        if let Err(rejection) = enter(gateway, session).await {
+            let code = translate::code(&rejection);
+            metrics::sign_in(Some(code));
+            session.queue().end(code);
+            writing.await.ok();
+            return None;
+        }
+        // Fan-out knows it now; what was said since its streams attached is read from the store.
+        session.queue().proven();
+        let held = session.release_receipts();
+        spawn_receipts(gateway, session, held);
+    }
+    metrics::sign_in(None);
+    tracing::debug!(session = %session.id(), user = %session.user(), "signed in");
+    spawn_receipts(gateway, session, readable(receipts));
+    Phase::last(serve(context, signed_in, writing, incoming))
 }
 
 /// What stays of a session's stream while the client is idle, so it is kept small.
@@ -72,18 +109,13 @@ pub(crate) async fn begin(
 fn serve(
     context: Arc<Context>,
     signed_in: SignedIn,
-    send: SendStream,
+    writing: JoinHandle<()>,
     mut incoming: Incoming,
 ) -> impl Future<Output = ()> + Send {
     async move {
+        // It counts the streams that are read.
+        let _context = context;
         let (gateway, session) = (&signed_in.gateway, &signed_in.session);
-        tracing::debug!(session = %session.id(), user = %session.user(), "signed in");
-        let writer = session_writer::run(Arc::clone(gateway), Arc::clone(session), send);
-        let writing = gateway.tasks.spawn(writer);
-        // From here on the session is known to fan-out and to streams that waited for it.
-        if context.session.set(Arc::clone(session)).is_err() {
-            session.queue().end(Code::ProtocolViolation);
-        }
         incoming.set_max(limits::UNAUTHENTICATED_FRAME_BYTES_MAX);
         let code = read(gateway, session, &mut incoming).await;
         session.queue().end(code);
@@ -115,8 +147,10 @@ async fn sign_in(context: &Context, hello: &wire::Hello) -> Result<Arc<Session>,
     let settings = &gateway.config.gateway;
     let bytes_max = usize::try_from(settings.send_queue.0).unwrap_or(usize::MAX);
     let queue = SendQueue::new(bytes_max, settings.streams_max.to_usize() * 2);
+    let is_early = !context.gate.is_open();
     let session = Arc::new(Session::new(
         &identity,
+        is_early,
         context.connection.clone(),
         queue,
         gateway.budget.session_share(),
@@ -126,18 +160,29 @@ async fn sign_in(context: &Context, hello: &wire::Hello) -> Result<Arc<Session>,
     if hello.background {
         gateway.begin_in_background(&session);
     }
-    if !gateway.enter(&session) {
+    if is_early {
+        session.queue().wait_for_proof();
+        gateway.check_device(session.device()).await?;
+    } else {
+        enter(gateway, &session).await?;
+    }
+    Ok(session)
+}
+
+/// Makes a session known to all others.
+async fn enter(gateway: &Gateway, session: &Arc<Session>) -> Result<(), Rejection> {
+    if !gateway.enter(session) {
         return Err(Rejection::Overloaded { what: "this user's sessions here" });
     }
     // Once it is in the table: a device that is revoked from here on is found there.
     if let Err(rejection) = gateway.check_device(session.device()).await {
-        gateway.leave(&session);
+        gateway.leave(session);
         return Err(rejection);
     }
     if session.is_attentive() {
         gateway.seen.note(session.device());
     }
-    Ok(session)
+    Ok(())
 }
 
 /// What both sides have.
@@ -230,8 +275,21 @@ async fn refreshed(
     Err(Rejection::TokenInvalid { problem: "it is another user's or device's" })
 }
 
-/// Applies the receipts that a Hello carries; those that are not allowed are left out.
-fn spawn_receipts(gateway: &Arc<Gateway>, session: &Arc<Session>, receipts: Vec<wire::OwnReceipt>) {
+/// The receipts that a Hello carries, as far as they can be read.
+fn readable(receipts: Vec<wire::OwnReceipt>) -> Vec<(ConversationId, Receipt)> {
+    let read = |own: wire::OwnReceipt| {
+        let id = ConversationId::from_slice(&own.conversation)?;
+        Some((id, translate::receipt(own.delivered, own.read).ok()?))
+    };
+    receipts.into_iter().filter_map(read).collect()
+}
+
+/// Applies receipts; those that are not allowed are left out.
+fn spawn_receipts(
+    gateway: &Arc<Gateway>,
+    session: &Arc<Session>,
+    receipts: Vec<(ConversationId, Receipt)>,
+) {
     if receipts.is_empty() {
         return;
     }
@@ -240,16 +298,11 @@ fn spawn_receipts(gateway: &Arc<Gateway>, session: &Arc<Session>, receipts: Vec<
     let tasks = gateway.tasks.clone();
     tasks.spawn(async move {
         let _fuse = fuse;
-        for own in receipts {
-            let Some(id) = ConversationId::from_slice(&own.conversation) else { continue };
-            let Ok(Receipt { delivered, read }) = translate::receipt(own.delivered, own.read)
-            else {
-                continue;
-            };
+        for (id, receipt) in receipts {
             if let Ok(Some(cell)) = gateway.conversation(id).await
                 && cell.with(|c| c.is_member(user)).unwrap_or(false)
             {
-                gateway.receipts.raise(&cell, user, Receipt { delivered, read });
+                gateway.receipts.raise(&cell, user, receipt);
             }
         }
     });

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use aws_lc_rs::hkdf;
 use parking_lot::RwLock;
 use petrel_proto::echo::{ACK_DELAY_MAX, WitnessConfig};
 use petrel_proto::version::ALPN;
@@ -14,9 +15,7 @@ use quinn::{
     AckFrequencyConfig, EndpointConfig, Runtime as _, ServerConfig, TokioRuntime, TransportConfig,
     VarInt,
 };
-use rustls::server::{
-    ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerSessionMemoryCache,
-};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -26,6 +25,7 @@ use crate::connection_id::SignedIds;
 use crate::datagram;
 use crate::guard::Guard;
 use crate::keys::{self, Certificate};
+use crate::tls_sessions::TlsSessions;
 
 /// Bytes that a peer may send on one stream before we have read them.
 pub(crate) const STREAM_WINDOW: u32 = 64 * 1024;
@@ -87,11 +87,11 @@ pub(crate) fn open(
         .with_context(|| format!("gateway.listen: cannot use UDP address {listen}"))?;
     let keys = keys::reset_keys(&config.data_dir, listen)?;
     let mut endpoint = EndpointConfig::new(Arc::new(keys.resets));
-    let (ids, known) = (keys.ids.clone(), SignedIds::new(keys.ids));
+    let (ids, known, tokens) = (keys.ids.clone(), SignedIds::new(keys.ids), keys.tokens);
     endpoint.cid_generator(move || Box::new(SignedIds::new(ids.clone())));
     endpoint.supported_versions(vec![1]).min_reset_interval(RESET_INTERVAL);
     let same = socket.try_clone().context("gateway.listen")?;
-    let server = server_config(config, certificate)?;
+    let server = server_config(config, certificate, tokens)?;
     let runtime = Arc::new(TokioRuntime);
     let socket = runtime.wrap_udp_socket(socket).context("gateway.listen")?;
     take_datagrams_apart(&same);
@@ -126,23 +126,30 @@ fn socket(listen: SocketAddr) -> std::io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-fn server_config(config: &Config, certificate: Arc<CurrentCertificate>) -> Result<ServerConfig> {
+fn server_config(
+    config: &Config,
+    certificate: Arc<CurrentCertificate>,
+    tokens: hkdf::Prk,
+) -> Result<ServerConfig> {
     let mut tls = rustls::ServerConfig::builder_with_provider(Arc::new(keys::provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .context("TLS 1.3 is not available")?
         .with_no_client_auth()
         .with_cert_resolver(certificate);
     tls.alpn_protocols = vec![ALPN.to_vec()];
-    // Early data stays off until its replay gate exists. The stateful store is
-    // what it will need (rustls takes early data from no other).
-    tls.max_early_data_size = 0;
+    // QUIC knows all or nothing here; what of it is done before the handshake: `early.rs`. rustls
+    // takes early data from sessions that it keeps itself, so there are no stateless tickets.
+    let early_data = config.gateway.early_data;
+    tls.max_early_data_size = if early_data { u32::MAX } else { 0 };
     tls.send_tls13_tickets = 1;
     tls.session_storage = match config.gateway.tls_sessions.to_usize() {
         0 => Arc::new(NoServerSessionStorage {}),
-        sessions => ServerSessionMemoryCache::new(sessions),
+        sessions => Arc::new(TlsSessions::new(sessions, early_data)),
     };
     let quic = QuicServerConfig::try_from(tls).context("TLS for QUIC is not available")?;
-    let mut server = ServerConfig::with_crypto(Arc::new(quic));
+    // Clients that were here get tokens, by which their address is known when they come back: such a
+    // one is answered in full at once, not with three times what it has sent.
+    let mut server = ServerConfig::new(Arc::new(quic), Arc::new(tokens));
     server
         .transport_config(Arc::new(transport(config)?))
         .max_incoming(INCOMING_MAX)

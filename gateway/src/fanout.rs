@@ -186,7 +186,7 @@ impl Gateway {
             return self.queue_up(cell, conversation, ready);
         }
         let now_s = clock::coarse_s();
-        for Ready { entry, origins, .. } in ready {
+        for Ready { entry, mut origins, .. } in ready {
             let seq = entry.placed.seq;
             // In a pair the peer needs no sender's name; the sender's other devices do.
             let peer = conversation.peer_of(entry.sender);
@@ -196,10 +196,11 @@ impl Gateway {
             for user in conversation.readers(seq) {
                 let calls = entry.mentions.iter().any(|id| *id == user || *id == EVERYBODY);
                 self.sessions.for_each(user, |session| {
-                    let ack = origins
-                        .iter()
-                        .find(|o| Arc::ptr_eq(&o.session, session))
-                        .map(|o| (o.generation, o.ack(&entry)));
+                    let own = origins.iter().position(|o| Arc::ptr_eq(&o.session, session));
+                    let ack = own.map(|own| {
+                        let origin = origins.swap_remove(own);
+                        (origin.generation, origin.ack(&entry))
+                    });
                     let push = if peer == Some(user) { &*short } else { &*named };
                     let conversation_id = entry.conversation;
                     let delivery =
@@ -212,6 +213,12 @@ impl Gateway {
                     }
                     delivered += 1;
                 });
+            }
+            // A sender whose handshake is not done is in no table; he is answered all the same.
+            for origin in origins {
+                let ack = (origin.generation, origin.ack(&entry));
+                let none_between = |from| (from == seq).then(Vec::new);
+                origin.session.queue().answer(cell.id(), ack, seq, none_between);
             }
             metrics::get().deliveries.increment(delivered);
             if entry.kind == EntryKind::Group.number() {

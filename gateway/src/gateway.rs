@@ -188,11 +188,14 @@ impl Gateway {
         is_in
     }
 
-    /// Takes a session out of those who are signed in.
-    pub(crate) fn leave(&self, session: &Arc<Session>) {
+    /// Takes a session out of those who are signed in; says whether it was one of them.
+    pub(crate) fn leave(&self, session: &Arc<Session>) -> bool {
         self.presence.end(session);
-        self.sessions.remove(session);
-        self.presence.note(session.user());
+        let was_in = self.sessions.remove(session);
+        if was_in {
+            self.presence.note(session.user());
+        }
+        was_in
     }
 
     /// A conversation, from memory or the store.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use aws_lc_rs::hmac;
+use aws_lc_rs::{hkdf, hmac};
 use rustls::crypto::CryptoProvider;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
@@ -126,16 +126,19 @@ pub(crate) fn token_key_pem(configured: Option<&Path>, dir: &Path) -> Result<Str
 }
 
 /// What makes a gateway that was started again on the same address tell its former clients at
-/// once (by a stateless reset) that it does not know them any more.
+/// once (by a stateless reset) that it does not know them any more, and know their addresses again.
 pub(crate) struct ResetKeys {
     /// Authenticates resets.
     pub resets: hmac::Key,
     /// Signs our connection ids.
     pub ids: hmac::Key,
+    /// Encrypts the tokens by which the address of a client that comes back is known.
+    pub tokens: hkdf::Prk,
 }
 
 /// Reads the secret of resets; makes it at the first start. Gateways that share a data
-/// directory have keys of their own, by their address: a reset of one means nothing at another.
+/// directory have keys of their own, by their address: a reset of one means nothing at another. The
+/// key of tokens is the same for all of them.
 ///
 /// # Errors
 /// If it can neither be read nor made.
@@ -152,7 +155,9 @@ pub(crate) fn reset_keys(dir: &Path, listen: SocketAddr) -> Result<ResetKeys> {
     let secret = hmac::Key::new(hmac::HMAC_SHA256, &secret);
     let derived = |purpose: &str| hmac::sign(&secret, format!("{purpose} {listen}").as_bytes());
     let key = |purpose| hmac::Key::new(hmac::HMAC_SHA256, derived(purpose).as_ref());
-    Ok(ResetKeys { resets: key("resets"), ids: key("connection ids") })
+    let tokens = hmac::sign(&secret, b"address tokens");
+    let tokens = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(tokens.as_ref());
+    Ok(ResetKeys { resets: key("resets"), ids: key("connection ids"), tokens })
 }
 
 /// Writes a file that only we may read, whole or not at all.
@@ -189,6 +194,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
     use super::*;
+    use quinn_proto::crypto::HandshakeTokenKey as _;
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
@@ -212,6 +218,13 @@ mod tests {
             let keys = reset_keys(dir.path(), SocketAddr::from(([127, 0, 0, 1], port))).unwrap();
             [keys.resets, keys.ids].map(|key| hmac::sign(&key, b"id").as_ref().to_vec())
         };
+        let token_key = |port| {
+            let keys = reset_keys(dir.path(), SocketAddr::from(([127, 0, 0, 1], port))).unwrap();
+            keys.tokens.aead_from_hkdf(b"nonce")
+        };
+        let mut token = b"address".to_vec();
+        token_key(4433).seal(&mut token, &[]).unwrap();
+        assert_eq!(token_key(4434).open(&mut token, &[]).unwrap(), b"address");
         assert_eq!(keys(4433), keys(4433));
         assert_ne!(keys(4433)[0], keys(4434)[0]);
         assert_ne!(keys(4433)[1], keys(4434)[1]);

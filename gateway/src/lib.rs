@@ -27,6 +27,7 @@ mod dictionaries;
 mod directory_mirror;
 mod dispatch;
 mod doors;
+mod early;
 mod endpoint;
 mod fanout;
 mod gateway;
@@ -49,6 +50,7 @@ mod session_table;
 mod session_writer;
 mod stream;
 mod tcp;
+mod tls_sessions;
 mod translate;
 mod typing;
 

@@ -3,6 +3,7 @@
 
 pub(crate) mod background;
 mod connection;
+mod early;
 mod echo;
 mod excess;
 pub(crate) mod path;
@@ -22,6 +23,8 @@ pub(crate) use connection::{
 pub(crate) use echo::{echo_delivered, echo_offered, echo_received, echo_sent};
 pub(crate) use excess::{Excess, excess};
 pub(crate) use typing::{Typing, typing};
+
+pub(crate) use early::{Early, EarlyData, address_known, early, early_data};
 
 /// Upper edges of buckets for spans of time, in seconds; among them the goals.
 const SECONDS: &[f64] = &[
@@ -232,6 +235,7 @@ pub(crate) fn install() -> anyhow::Result<PrometheusHandle> {
     describe();
     echo::describe();
     background::describe();
+    early::describe();
     crate::process::describe();
     petrel_storage::writer::describe();
     gauge!("petrel_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
@@ -253,6 +257,7 @@ fn begin_at_zero() {
     for reason in ["unauthenticated", "rate_limited"] {
         counter!("petrel_gateway_admin_refused_total", "reason" => reason).absolute(0);
     }
+    early::begin_at_zero();
     counter!("petrel_process_panics_total").absolute(0);
     path::begin_at_zero();
     let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -55,14 +55,14 @@ impl Receipts {
 
 /// Raises a user's own receipts of several conversations, of those that are in memory. A client that
 /// has just got entries of one got them from here, and says its receipts again after a reconnect.
-pub(crate) fn raise_cached(gateway: &Gateway, user: UserId, own: Vec<wire::OwnReceipt>) {
+pub(crate) fn raise_cached(gateway: &Gateway, session: &Session, own: Vec<wire::OwnReceipt>) {
     for said in own {
         if let Some(id) = ConversationId::from_slice(&said.conversation)
             && let Ok(receipt) = translate::receipt(said.delivered, said.read)
             && let Some(cell) = gateway.conversations.cached(id)
-            && cell.with(|c| c.is_member(user)).unwrap_or(false)
+            && cell.with(|c| c.is_member(session.user())).unwrap_or(false)
         {
-            gateway.receipts.raise(&cell, user, receipt);
+            session.raise(gateway, &cell, receipt);
         }
     }
 }

@@ -108,6 +108,29 @@ impl SendQueue {
         }
     }
 
+    /// The session's handshake is not done, and fan-out does not know of it: it gets answers alone,
+    /// until [`Self::proven`].
+    pub(crate) fn wait_for_proof(&self) {
+        self.state.lock().unproven = true;
+    }
+
+    /// Fan-out knows of the session from here on: each slot reads what it has missed.
+    pub(crate) fn proven(&self) {
+        let mut state = self.state.lock();
+        state.unproven = false;
+        let slots: Vec<_> = state.slots.keys().copied().collect();
+        for conversation in slots {
+            if let Some(slot) = state.slots.get_mut(&conversation)
+                && slot.mode != Mode::CatchingUp
+            {
+                slot.mode = Mode::Behind;
+                state.mark(conversation);
+            }
+        }
+        drop(state);
+        self.writer.wake();
+    }
+
     /// Conversations that may be open at once.
     pub(crate) fn slots_max(&self) -> usize {
         self.slots_max
@@ -452,13 +475,13 @@ impl SendQueue {
     ) -> bool {
         let bytes = bytes + frames * FRAME_OVERHEAD;
         let mut state = self.state.lock();
-        let suspended = state.suspended;
+        let stopped = state.suspended || state.unproven;
         let Some(slot) = state.slots.get_mut(&conversation) else { return false };
         if slot.generation != generation {
             return false;
         }
         slot.bytes = slot.bytes.saturating_sub(bytes);
-        let catch_up = slot.mode == Mode::Behind && slot.bytes == 0 && !suspended;
+        let catch_up = slot.mode == Mode::Behind && slot.bytes == 0 && !stopped;
         if catch_up {
             slot.mode = Mode::CatchingUp;
         }

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use petrel_core::change::Audience;
-use petrel_core::id::{DeviceId, UserId};
+use petrel_core::id::{ConversationId, DeviceId, UserId};
 use petrel_core::rate::{Bucket, Rate};
+use petrel_core::store::Receipt;
 use petrel_proto::echo::Inboxes;
 use petrel_storage::budget::Share;
 use petrel_transport::Connection;
@@ -15,12 +16,15 @@ use uuid::Uuid;
 
 use crate::attention::Attention;
 use crate::auth::Identity;
-use crate::clock;
 use crate::conduct::{Conduct, Counters};
+use crate::conversation_table::Cell;
+use crate::early::HeldReceipts;
+use crate::gateway::Gateway;
 use crate::intake::Intake;
 use crate::metrics::Excess;
 use crate::presence::Watch;
 use crate::send_queue::SendQueue;
+use crate::{clock, metrics};
 
 /// A session. Ends with its connection.
 #[derive(Debug)]
@@ -46,6 +50,7 @@ pub(crate) struct Session {
     sends: Mutex<Bucket>,
     requests: Mutex<Bucket>,
     watch: Watch,
+    held: HeldReceipts,
     requests_under_way: Semaphore,
     intake: Arc<Intake>,
     conduct: Mutex<Conduct>,
@@ -60,9 +65,10 @@ const SHOWN_FRESH_S: u32 = 60;
 pub(crate) const REQUESTS_AT_ONCE: u32 = 8;
 
 impl Session {
-    /// A session of a verified identity.
+    /// A session of a verified identity; `is_early`: the handshake of its connection is not done.
     pub(crate) fn new(
         identity: &Identity,
+        is_early: bool,
         connection: Connection,
         queue: SendQueue,
         share: Share,
@@ -91,6 +97,7 @@ impl Session {
             sends: Mutex::default(),
             requests: Mutex::default(),
             watch: Watch::default(),
+            held: HeldReceipts::new(is_early),
             intake,
             conduct: Mutex::default(),
             requests_under_way: Semaphore::new(REQUESTS_AT_ONCE as usize),
@@ -191,6 +198,26 @@ impl Session {
     /// Whom it watches.
     pub(crate) fn watch(&self) -> &Watch {
         &self.watch
+    }
+
+    /// Whether the handshake of its connection is not done, as far as it knows: what it says may be a
+    /// replay, and nobody is told of it.
+    pub(crate) fn is_early(&self) -> bool {
+        self.held.holds()
+    }
+
+    /// Raises its user's receipt, once the handshake is done.
+    pub(crate) fn raise(&self, gateway: &Gateway, cell: &Arc<Cell>, receipt: Receipt) {
+        if self.held.put(cell.id(), receipt) {
+            metrics::early(metrics::Early::Waited);
+        } else {
+            gateway.receipts.raise(cell, self.user, receipt);
+        }
+    }
+
+    /// The handshake is done: gives out the receipts that waited for it.
+    pub(crate) fn release_receipts(&self) -> Vec<(ConversationId, Receipt)> {
+        self.held.release()
     }
 
     /// Where copies of its streams' bytes go, if both sides have the echo.

@@ -61,19 +61,23 @@ impl SessionTable {
         true
     }
 
-    /// Takes a session out.
-    pub(crate) fn remove(&self, session: &Arc<Session>) {
+    /// Takes a session out; says whether it was in.
+    pub(crate) fn remove(&self, session: &Arc<Session>) -> bool {
         let user = session.user();
         {
             let mut shard = self.shard(user).lock();
-            if let Some(sessions) = shard.get_mut(&user) {
-                sessions.retain(|s| !Arc::ptr_eq(s, session));
-                if sessions.is_empty() {
-                    shard.remove(&user);
-                }
+            let Some(sessions) = shard.get_mut(&user) else { return false };
+            let before = sessions.len();
+            sessions.retain(|s| !Arc::ptr_eq(s, session));
+            if sessions.len() == before {
+                return false;
+            }
+            if sessions.is_empty() {
+                shard.remove(&user);
             }
         }
         self.changed(user);
+        true
     }
 
     /// Something changed in a user's sessions: it is marked for the mirror. After the shard's lock, so that

@@ -249,7 +249,13 @@ pub(crate) fn accepted(
 async fn begin(context: Arc<Context>, send: SendStream, recv: RecvStream) -> Option<Phase> {
     let intake = Arc::clone(&context.intake);
     let mut incoming = Incoming::new(recv, limits::UNAUTHENTICATED_FRAME_BYTES_MAX, &intake);
-    match tokio::time::timeout(FIRST_FRAME_TIMEOUT, incoming.next()).await {
+    let first = tokio::time::timeout(FIRST_FRAME_TIMEOUT, incoming.next()).await;
+    if let Ok(Ok((_, what))) = &first
+        && !context.may_begin(what).await
+    {
+        return None;
+    }
+    match first {
         Ok(Ok((_, What::Hello(hello)))) => {
             Phase::then(control::begin(context, send, incoming, hello))
         }
@@ -408,16 +414,15 @@ impl Reader {
             let problem = format!("{}; at most {}", said.along.len(), limits::RECEIPTS_ALONG_MAX);
             return invalid("along", problem);
         }
-        let user = self.session.user();
         match said.members.as_slice() {
             [own] => {
                 let receipt = translate::receipt(own.delivered, own.read)?;
-                self.gateway.receipts.raise(&self.cell, user, receipt);
+                self.session.raise(&self.gateway, &self.cell, receipt);
             }
             [] if !said.along.is_empty() => {}
             _ => return invalid("members", "exactly one: your own receipt".to_owned()),
         }
-        receipts::raise_cached(&self.gateway, user, said.along);
+        receipts::raise_cached(&self.gateway, &self.session, said.along);
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use petrel_proto::code::Code;
 use petrel_proto::version::ALPN;
-use petrel_transport::{Connection, Kind, Settings, tcp};
+use petrel_transport::{Kind, Settings, tcp};
 use rustls::server::NoServerSessionStorage;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::connection::{self, STREAMS_BEFORE_SIGN_IN};
+use crate::connection::{self, Begun, STREAMS_BEFORE_SIGN_IN};
 use crate::doors::{Doors, Place};
 use crate::endpoint::{CurrentCertificate, RECEIVE_WINDOW, SEND_WINDOW, STREAM_WINDOW};
 use crate::gateway::Gateway;
@@ -170,7 +170,7 @@ async fn shake_hands(
     door: Arc<Door>,
     socket: TcpStream,
     place: Place,
-) -> Option<Connection> {
+) -> Option<Begun> {
     let limit = gateway.config.gateway.handshake_timeout.duration();
     let settings = settings(&gateway.config);
     let accepting = tcp::accept(socket, Arc::clone(&door.tls), settings, &door.turn);
@@ -194,5 +194,5 @@ async fn shake_hands(
         };
         driver.run_until(closing).await;
     });
-    Some(connection)
+    Some((connection, None))
 }

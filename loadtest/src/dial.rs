@@ -154,8 +154,26 @@ pub fn client_config(
     alpn: &[u8],
     resumes: bool,
 ) -> anyhow::Result<quinn::ClientConfig> {
-    let mut tls = petrel_client::tls_config(&target.trust, if resumes { 256 } else { 0 })?;
+    config(target, alpn, if resumes { 256 } else { 0 }, false)
+}
+
+/// The same for one that keeps tickets and says its first words with the first packets.
+///
+/// # Errors
+/// As [`client_config`].
+pub fn early_config(target: &Target, alpn: &[u8]) -> anyhow::Result<quinn::ClientConfig> {
+    config(target, alpn, 256, true)
+}
+
+fn config(
+    target: &Target,
+    alpn: &[u8],
+    tickets: usize,
+    early_data: bool,
+) -> anyhow::Result<quinn::ClientConfig> {
+    let mut tls = petrel_client::tls_config(&target.trust, tickets)?;
     tls.alpn_protocols = vec![alpn.to_vec()];
+    tls.enable_early_data = early_data;
     let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
     config.transport_config(Arc::new(transport(64)?));
     Ok(config)

@@ -284,9 +284,12 @@ impl Report {
             line += &hostile.summary();
         }
         if let Some(visit) = &self.visit {
+            let trips = visit.round_trips.map(|n| format!("{n:.2} round trips, "));
+            let early = visit.first_missed_ms.map(|ms| format!("{ms:.2} ms early, "));
+            let (trips, early) = (trips.unwrap_or_default(), early.unwrap_or_default());
             line += &format!(
-                ", {}{:.0} B resumed and {:.0} B full, list p50 {:.2} p99 {:.2} ms",
-                visit.round_trips.map(|n| format!("{n:.2} round trips, ")).unwrap_or_default(),
+                ", {trips}first missed after {early}{:.2} ms without, {:.0} B resumed and {:.0} B full, list p50 {:.2} p99 {:.2} ms",
+                visit.first_missed_full_ms,
                 visit.wire_bytes_resumed,
                 visit.wire_bytes_full,
                 self.list_ms.p50,

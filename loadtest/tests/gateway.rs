@@ -88,6 +88,11 @@ fn a_visit_finds_what_was_missed_and_takes_two_round_trips_of_a_link_at_least() 
     assert!(bytes("wire_bytes_resumed") > bytes("wire_bytes_handshake"), "{visit}");
     assert!(bytes("wire_bytes_handshake") > 1_200.0, "{visit}");
     assert_eq!(report["list_ms"]["count"], 300);
+    assert!(visit["early_visits"].as_u64().unwrap() > 0, "{visit}");
+    assert_eq!(visit["early_accepted"], visit["early_visits"], "{visit}");
+    assert!(bytes("missed_bytes") > 0.0, "{visit}");
+    // The handshake and two more round trips, or one with all.
+    assert!(bytes("first_missed_full_ms") >= 60.0 && bytes("first_missed_ms") >= 20.0, "{visit}");
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! The protocol by hand: frames as bytes, no rules kept. For what the client library
 //! would never do.
 
+mod deaf;
+mod returning;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +20,8 @@ use rustls::crypto::aws_lc_rs;
 use rustls_pki_types::CertificateDer;
 
 use crate::cluster::Gateway;
+
+pub use returning::Returning;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -87,15 +92,7 @@ impl Raw {
     /// # Errors
     /// What the handshake says.
     pub async fn dial(gateway: &Gateway, options: &RawOptions) -> Result<Self> {
-        let tls = tls(&options.alpn)?;
-        let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
-        let mut transport = quinn::TransportConfig::default();
-        transport
-            .stream_receive_window(VarInt::from_u32(options.stream_window))
-            .receive_window(VarInt::from_u32(options.window))
-            .max_concurrent_bidi_streams(VarInt::from_u32(options.server_streams))
-            .keep_alive_interval(Some(Duration::from_secs(5)));
-        config.transport_config(Arc::new(transport));
+        let config = config(options)?;
         let endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into())?;
         let connecting = endpoint.connect_with(config, gateway.quic, "localhost")?;
         let connection =
@@ -304,6 +301,20 @@ impl RawStream {
             Err(refused) => bail!("refused: {refused:?}"),
         }
     }
+}
+
+fn config(options: &RawOptions) -> Result<quinn::ClientConfig> {
+    let mut tls = tls(&options.alpn)?;
+    tls.enable_early_data = true;
+    let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
+    let mut transport = quinn::TransportConfig::default();
+    transport
+        .stream_receive_window(VarInt::from_u32(options.stream_window))
+        .receive_window(VarInt::from_u32(options.window))
+        .max_concurrent_bidi_streams(VarInt::from_u32(options.server_streams))
+        .keep_alive_interval(Some(Duration::from_secs(5)));
+    config.transport_config(Arc::new(transport));
+    Ok(config)
 }
 
 /// TLS that believes every certificate and names this protocol; an empty one: none.

@@ -12,6 +12,7 @@ mod server;
 mod attention;
 mod changes;
 mod dictionary;
+mod early;
 mod network;
 mod own_log;
 mod passing;

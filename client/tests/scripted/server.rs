@@ -26,6 +26,7 @@ pub async fn within<T>(story: impl Future<Output = T>) -> T {
 
 pub struct TestServer {
     endpoint: quinn::Endpoint,
+    certified: Arc<CertifiedKey>,
     fingerprint: [u8; 32],
     pub address: SocketAddr,
     signatures: Arc<AtomicUsize>,
@@ -33,33 +34,48 @@ pub struct TestServer {
 
 impl TestServer {
     pub fn start() -> Self {
+        Self::start_with(false)
+    }
+
+    /// One that takes early data.
+    pub fn start_early() -> Self {
+        Self::start_with(true)
+    }
+
+    fn start_with(early_data: bool) -> Self {
         let key = rcgen::KeyPair::generate().unwrap();
         let certificate = rcgen::CertificateParams::new(vec!["localhost".to_owned()])
             .unwrap()
             .self_signed(&key)
             .unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
         let der = PrivateKeyDer::Pkcs8(key.serialize_der().into());
         let signing_key = provider.key_provider.load_private_key(der).unwrap();
         let signatures = Arc::new(AtomicUsize::new(0));
-        let mut tls = rustls::ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(SingleCertAndKey::from(CertifiedKey::new(
-                vec![certificate.der().clone()],
-                Arc::new(CountingKey { key: signing_key, signatures: Arc::clone(&signatures) }),
-            ))));
-        tls.alpn_protocols = vec![petrel_proto::version::ALPN.to_vec()];
-        let crypto = quinn::crypto::rustls::QuicServerConfig::try_from(tls).unwrap();
-        let config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+        let certified = Arc::new(CertifiedKey::new(
+            vec![certificate.der().clone()],
+            Arc::new(CountingKey { key: signing_key, signatures: Arc::clone(&signatures) }),
+        ));
+        let config = server_config(&certified, early_data);
         let endpoint = quinn::Endpoint::server(config, (Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         Self {
             address: endpoint.local_addr().unwrap(),
             fingerprint: Sha256::digest(certificate.der()).into(),
             endpoint,
+            certified,
             signatures,
         }
+    }
+
+    /// Forgets all TLS sessions, as a server that is started again does.
+    pub fn forget(&self) {
+        self.endpoint.set_server_config(Some(server_config(&self.certified, true)));
+    }
+
+    /// The next connection before its handshake is done.
+    pub async fn accept_early(&self) -> quinn::Connection {
+        let connecting = self.endpoint.accept().await.unwrap().accept().unwrap();
+        connecting.into_0rtt().ok().unwrap().0
     }
 
     /// Full handshakes so far: one that resumes a TLS session signs nothing.
@@ -126,6 +142,19 @@ impl TestServer {
         first.say(welcome).await;
         Link { connection, control: first, hello }
     }
+}
+
+fn server_config(certified: &Arc<CertifiedKey>, early_data: bool) -> quinn::ServerConfig {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(certified))));
+    tls.alpn_protocols = vec![petrel_proto::version::ALPN.to_vec()];
+    tls.max_early_data_size = if early_data { u32::MAX } else { 0 };
+    let crypto = quinn::crypto::rustls::QuicServerConfig::try_from(tls).unwrap();
+    quinn::ServerConfig::with_crypto(Arc::new(crypto))
 }
 
 /// A key that counts what it signs.

@@ -53,6 +53,8 @@ pub(super) struct State {
     pub(super) generations: u64,
     pub(super) suspended: bool,
     pub(super) hold: Hold,
+    /// Nothing is read from the store for slots that are behind: the session's handshake is not done.
+    pub(super) unproven: bool,
     pub(super) ended: Option<Code>,
     /// When the first of what waits to be taken was put in.
     pub(super) waiting_since: Option<Instant>,

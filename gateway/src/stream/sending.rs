@@ -23,6 +23,9 @@ impl Reader {
     /// Takes a Send; whatever is wrong with it is answered on its stream.
     pub(super) async fn send(&self, frame: Frame, send: wire::Send) {
         let number = frame.number;
+        if self.session.is_early() {
+            metrics::early(metrics::Early::Executed);
+        }
         match self.order.turn(number) {
             Turn::Next => {}
             Turn::Before => return,
@@ -54,7 +57,7 @@ impl Reader {
         if send.seen > 0 {
             let read = translate::seq("seen", send.seen)?;
             let receipt = Receipt { delivered: read, read };
-            self.gateway.receipts.raise(&self.cell, self.session.user(), receipt);
+            self.session.raise(&self.gateway, &self.cell, receipt);
         }
         self.submit(append, number, send.again, began).await
     }

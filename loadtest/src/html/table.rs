@@ -28,7 +28,7 @@ const COMPARED: [(&str, &str); 16] = [
     ("wire_bytes_per_message", "bytes a message on the wire"),
 ];
 /// Figures of cost: path in the JSON, and name.
-const COST: [(&str, &str); 40] = [
+const COST: [(&str, &str); 43] = [
     ("connections", "connections"),
     ("offered_per_s", "offered a second"),
     ("achieved_per_s", "achieved a second"),
@@ -69,6 +69,9 @@ const COST: [(&str, &str); 40] = [
     ("battery.foreground.idle.bytes_down", "bytes down, an idle hour in the foreground"),
     ("battery.foreground.trickle.bytes_per_message", "bytes a message to the foreground"),
     ("battery.foreground.trickle.packets_per_message", "packets a message to the foreground"),
+    ("visit.first_missed_ms", "until the first missed message with early data, ms"),
+    ("visit.first_missed_full_ms", "the same after a full handshake, ms"),
+    ("visit.early_accepted", "visits whose early data was taken"),
 ];
 
 /// Quantiles of every series of every run, in milliseconds.

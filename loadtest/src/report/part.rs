@@ -78,4 +78,15 @@ pub struct Visit {
     pub wire_bytes_handshake: f64,
     /// Visits.
     pub visits: u64,
+    /// Those of them that came with early data (0-RTT): one in three, if the server gives what it takes.
+    pub early_visits: u64,
+    /// Those of them whose early data the server took.
+    pub early_accepted: u64,
+    /// Of these: from the first packet's leaving to the first missed message, in milliseconds (the
+    /// median).
+    pub first_missed_ms: Option<f64>,
+    /// The same of visits with a full handshake.
+    pub first_missed_full_ms: f64,
+    /// Bytes of the bodies that a visit missed, as they came (the median).
+    pub missed_bytes: f64,
 }

@@ -1,5 +1,6 @@
 //! One person's visits: what it takes, in bytes and round trips, to come back to many
-//! conversations of which some have changed; and how long the first page of the list takes.
+//! conversations of which some have changed; how soon the first missed message is there, with and
+//! without early data; and how long the first page of the list takes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use quinn::{Connection, Endpoint};
 
 use super::one_to_one::texts;
 use super::people::{self, concurrently};
-use super::visit::{Found, Pair};
+use super::visit::{Found, Line, Pair};
 use crate::body::Bodies;
 use crate::dial::{self, Connector, Control, Target};
 use crate::environment;
@@ -36,6 +37,8 @@ const LIST_READS: u32 = 300;
 const LIST_GAP: Duration = Duration::from_millis(25);
 /// Between two visits.
 const VISIT_GAP: Duration = Duration::from_millis(100);
+/// Conversations on the screen, which a visit with early data attaches to at once.
+const ON_SCREEN_MAX: usize = 8;
 /// What is on its way when the last message has come: acknowledgements, and a ticket.
 const SETTLE: Duration = Duration::from_millis(60);
 
@@ -59,33 +62,27 @@ pub async fn run(options: &Options, progress: &Progress) -> anyhow::Result<Repor
         missed: options.changed * options.missed,
         ..Visit::default()
     };
-    let mut bytes: [Vec<f64>; 3] = Default::default();
-    let mut waits = Vec::new();
+    let mut tally = Tally::default();
     let before = meter.cpu();
     let until = Instant::now() + Duration::from_secs_f64(options.seconds());
     progress.stage("visits");
-    while figures.visits < 2 || Instant::now() < until {
+    while figures.visits < 3 || Instant::now() < until {
         home.change().await?;
-        let resumed = figures.visits % 2 == 1;
-        let visited = home.visit(resumed, &connect, &resume).await?;
-        bytes[usize::from(resumed)].push(visited.bytes);
-        bytes[2].push(visited.handshake_bytes);
-        waits.push(visited.waited.as_secs_f64() * 1e6);
+        let kind = Kind::of(figures.visits);
+        let visited = match kind {
+            Kind::Early => home.visit_early().await?,
+            Kind::Full | Kind::Resumed => home.visit(kind, &connect, &resume).await?,
+        };
+        tally.count(kind, &visited);
         figures.visits += 1;
         home.judge(&visited.found, &mut report);
         tokio::time::sleep(VISIT_GAP).await;
     }
     progress.stage("reading the list");
     home.read_lists(&list, &mut report).await?;
-    if let Some(link) = &options.link {
-        let rtt_us = (link.up.delay + link.down.delay).as_secs_f64() * 1e6;
-        figures.round_trips = (rtt_us > 0.0).then(|| median(&mut waits) / rtt_us);
-    }
+    let rtt = options.link.as_ref().map(|link| link.up.delay + link.down.delay);
     let cost = Cost { before, after: meter.cpu() };
-    let [full, resumed, handshake] = bytes.map(|mut all| median(&mut all));
-    figures.wire_bytes_full = full;
-    figures.wire_bytes_resumed = resumed;
-    figures.wire_bytes_handshake = handshake;
+    tally.tell(rtt.unwrap_or_default(), &mut figures);
     report.visit = Some(figures);
     report.server = cost.server(1, meter.rss_bytes());
     report.server.cpu_s_per_100k = None;
@@ -104,6 +101,53 @@ pub async fn run(options: &Options, progress: &Progress) -> anyhow::Result<Repor
     Ok(report)
 }
 
+/// What visits took, each kind apart.
+#[derive(Default)]
+struct Tally {
+    full_bytes: Vec<f64>,
+    resumed_bytes: Vec<f64>,
+    handshake_bytes: Vec<f64>,
+    missed_bytes: Vec<f64>,
+    waited_us: Vec<f64>,
+    full_first_us: Vec<f64>,
+    early_first_us: Vec<f64>,
+    early: u64,
+}
+
+impl Tally {
+    fn count(&mut self, kind: Kind, visited: &Visited) {
+        let first_us = visited.first.as_secs_f64() * 1e6;
+        self.missed_bytes.push(visited.found.bytes as f64);
+        if kind == Kind::Early {
+            self.early += u64::from(visited.is_accepted.is_some());
+            self.early_first_us.extend((visited.is_accepted == Some(true)).then_some(first_us));
+            return;
+        }
+        if kind == Kind::Full {
+            self.full_first_us.push(first_us);
+            self.full_bytes.push(visited.bytes);
+        } else {
+            self.resumed_bytes.push(visited.bytes);
+        }
+        self.handshake_bytes.push(visited.handshake_bytes);
+        self.waited_us.push(visited.waited.as_secs_f64() * 1e6);
+    }
+
+    fn tell(mut self, rtt: Duration, figures: &mut Visit) {
+        let rtt_us = rtt.as_secs_f64() * 1e6;
+        figures.round_trips = (rtt_us > 0.0).then(|| median(&mut self.waited_us) / rtt_us);
+        figures.wire_bytes_full = median(&mut self.full_bytes);
+        figures.wire_bytes_resumed = median(&mut self.resumed_bytes);
+        figures.wire_bytes_handshake = median(&mut self.handshake_bytes);
+        figures.missed_bytes = median(&mut self.missed_bytes);
+        figures.first_missed_full_ms = median(&mut self.full_first_us) / 1e3;
+        figures.early_visits = self.early;
+        figures.early_accepted = self.early_first_us.len() as u64;
+        figures.first_missed_ms =
+            (figures.early_accepted > 0).then(|| median(&mut self.early_first_us) / 1e3);
+    }
+}
+
 fn median(values: &mut [f64]) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     values.get(values.len() / 2).copied().map_or(0.0, |value| rounded(value, 1.0))
@@ -115,6 +159,8 @@ struct Home {
     endpoint: Endpoint,
     /// The device that comes back keeps its tickets.
     config: quinn::ClientConfig,
+    /// The same with early data.
+    early: quinn::ClientConfig,
     token: String,
     /// All conversations, and what was seen of them.
     pairs: HashMap<ConversationId, Pair>,
@@ -125,9 +171,34 @@ struct Home {
     seen_ms: u64,
 }
 
+/// How a visit begins.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// With a full handshake.
+    Full,
+    /// With a TLS session of the visit before.
+    Resumed,
+    /// With that, and what it says first leaves before the handshake is done.
+    Early,
+}
+
+impl Kind {
+    fn of(visit: u64) -> Self {
+        match visit % 3 {
+            0 => Self::Full,
+            1 => Self::Resumed,
+            _ => Self::Early,
+        }
+    }
+}
+
 /// One visit.
 struct Visited {
     found: Found,
+    /// From the first packet's leaving to the first missed message.
+    first: Duration,
+    /// Whether the server took the early data, if there was any.
+    is_accepted: Option<bool>,
     /// From the end of the handshake to the last missed message.
     waited: Duration,
     bytes: f64,
@@ -177,6 +248,7 @@ impl Home {
             target: target.clone(),
             endpoint,
             config: dial::client_config(target, ALPN, true)?,
+            early: dial::early_config(target, ALPN)?,
             token: tokens[0].clone(),
             pairs: pairs.into_iter().collect(),
             writers,
@@ -184,13 +256,15 @@ impl Home {
             missed: options.missed,
             seen_ms: 0,
         };
-        home.look_around().await?;
+        home.look_around(home.config.clone()).await?;
+        // The first visit with early data needs a ticket of one before it.
+        home.look_around(home.early.clone()).await?;
         Ok(home)
     }
 
     /// Learns when something happened last.
-    async fn look_around(&mut self) -> anyhow::Result<()> {
-        let connection = self.connect(true).await?;
+    async fn look_around(&mut self, config: quinn::ClientConfig) -> anyhow::Result<()> {
+        let connection = self.connect(config).await?;
         let control = dial::hello(&connection, self.token.clone()).await?;
         let lines = list(&connection, 0, 1).await?;
         self.seen_ms = lines.first().map_or(0, |(_, line)| line.last_activity_ms);
@@ -199,17 +273,16 @@ impl Home {
         Ok(())
     }
 
-    async fn connect(&self, resumed: bool) -> anyhow::Result<Connection> {
-        // One without tickets of its own pays the full handshake.
-        let config = match resumed {
-            true => self.config.clone(),
-            false => dial::client_config(&self.target, ALPN, false)?,
-        };
-        let connecting =
-            self.endpoint.connect_with(config, self.target.address, &self.target.server_name)?;
+    async fn connect(&self, config: quinn::ClientConfig) -> anyhow::Result<Connection> {
+        let connecting = self.dial(config)?;
         Ok(tokio::time::timeout(dial::TIMEOUT, connecting)
             .await
             .context("no handshake in time")??)
+    }
+
+    fn dial(&self, config: quinn::ClientConfig) -> anyhow::Result<quinn::Connecting> {
+        let Target { address, server_name, .. } = &self.target;
+        Ok(self.endpoint.connect_with(config, *address, server_name)?)
     }
 
     /// Something is said in some conversations while the person is away.
@@ -228,13 +301,18 @@ impl Home {
     /// not depend on an answer leaves together.
     async fn visit(
         &mut self,
-        resumed: bool,
+        kind: Kind,
         connect: &Series,
         resume: &Series,
     ) -> anyhow::Result<Visited> {
         let ns = |since: Instant| u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        // One without tickets of its own pays the full handshake.
+        let config = match kind {
+            Kind::Full => dial::client_config(&self.target, ALPN, false)?,
+            Kind::Resumed | Kind::Early => self.config.clone(),
+        };
         let began = Instant::now();
-        let connection = self.connect(resumed).await?;
+        let connection = self.connect(config).await?;
         let handshake_bytes = udp_bytes(&connection);
         let connected = Instant::now();
         // First round trip.
@@ -242,36 +320,99 @@ impl Home {
         let (control, lines) = tokio::join!(hello, list(&connection, self.seen_ms + 1, PAGE));
         let (control, lines) = (control?, lines?);
         connect.record(ns(began));
+        let found = self.read_changed(&connection, &lines, Vec::new()).await?;
+        resume.record(ns(began));
+        let waited = connected.elapsed();
+        let first = found.first.context("nothing was missed")?.duration_since(began);
+        tokio::time::sleep(SETTLE).await;
+        let bytes = udp_bytes(&connection);
+        drop(control);
+        connection.close(0u32.into(), b"");
+        Ok(Visited { found, first, is_accepted: None, waited, bytes, handshake_bytes })
+    }
+
+    /// The same with early data: with the first packets leave Hello and the Attach of what is on the
+    /// screen; the list tells the rest.
+    async fn visit_early(&mut self) -> anyhow::Result<Visited> {
+        let config = self.early.clone();
+        let began = Instant::now();
+        let (connection, handshake) = match self.dial(config)?.into_0rtt() {
+            Ok((connection, accepted)) => (connection, Some(accepted)),
+            Err(connecting) => {
+                let connected = tokio::time::timeout(dial::TIMEOUT, connecting).await;
+                (connected.context("no handshake in time")??, None)
+            }
+        };
+        let on_screen = self.writers.iter().take(ON_SCREEN_MAX);
+        let on_screen: Vec<_> = on_screen
+            .filter_map(|(_, _, writer)| self.pairs.get(&writer.conversation).copied())
+            .collect();
+        let attached = concurrently(ON_SCREEN_MAX, on_screen, |mut pair| {
+            let connection = connection.clone();
+            async move {
+                let mut line = pair.attach(&connection).await?;
+                let found = pair.catch_up(&mut line).await?;
+                anyhow::Ok((pair, line, found))
+            }
+        });
+        let hello = dial::hello(&connection, self.token.clone());
+        let (control, attached) = tokio::join!(hello, attached);
+        let (control, attached) = (control?, attached?);
+        let is_accepted = match handshake {
+            Some(handshake) => Some(handshake.await),
+            None => None,
+        };
+        let lines = list(&connection, self.seen_ms + 1, PAGE).await?;
+        let found = self.read_changed(&connection, &lines, attached).await?;
+        let first = found.first.context("nothing was missed")?.duration_since(began);
+        let waited = began.elapsed();
+        tokio::time::sleep(SETTLE).await;
+        let bytes = udp_bytes(&connection);
+        drop(control);
+        connection.close(0u32.into(), b"");
+        Ok(Visited { found, first, is_accepted, waited, bytes, handshake_bytes: 0.0 })
+    }
+
+    /// Reads what was missed in the conversations of these lines, but for those that are `read`
+    /// already, and says so.
+    async fn read_changed(
+        &mut self,
+        connection: &Connection,
+        lines: &[(Frame, wire::Summary)],
+        read: Vec<(Pair, Line, Found)>,
+    ) -> anyhow::Result<Found> {
         let expected = self.writers.len();
         ensure!(lines.len() == expected, "{} lines changed of {expected}", lines.len());
         let mut found = Found::default();
         let mut attached = Vec::with_capacity(lines.len());
-        for (frame, line) in &lines {
+        let mut at_hand = HashMap::new();
+        for (pair, line, missed) in read {
+            found.add(missed);
+            at_hand.insert(pair.conversation, (pair, line));
+        }
+        for (frame, line) in lines {
             let id = ConversationId::from_slice(&line.conversation).map_err(anyhow::Error::msg)?;
-            let pair = self.pairs.get(&id).copied().context("an unknown conversation")?;
             ensure!(line.unread > 0, "nothing unread in {id}");
             self.seen_ms = self.seen_ms.max(line.last_activity_ms);
-            // Second round trip: none of these waits for another.
-            attached.push((pair, pair.attach(&connection).await?, frame.seq));
+            let (pair, stream) = match at_hand.remove(&id) {
+                Some(at_hand) => at_hand,
+                None => {
+                    let pair = self.pairs.get(&id).copied().context("an unknown conversation")?;
+                    // None of these waits for another.
+                    (pair, pair.attach(connection).await?)
+                }
+            };
+            attached.push((pair, stream, frame.seq));
         }
         for (mut pair, mut stream, head) in attached {
-            let read = pair.read_to(&mut stream, head).await?;
-            found.entries += read.entries;
-            found.duplicated += read.duplicated;
-            found.gaps += read.gaps;
+            found.add(pair.read_to(&mut stream, head).await?);
             let own = wire::MemberReceipt { delivered: head, read: head, ..Default::default() };
             let receipts = wire::Receipts { members: vec![own], ..Default::default() };
             stream.send.write_chunk(frame::encode(&frame::bare(What::Receipts(receipts)))).await?;
             stream.send.finish()?;
             self.pairs.insert(pair.conversation, pair);
         }
-        resume.record(ns(began));
-        let waited = connected.elapsed();
-        tokio::time::sleep(SETTLE).await;
-        let bytes = udp_bytes(&connection);
-        drop(control);
-        connection.close(0u32.into(), b"");
-        Ok(Visited { found, waited, bytes, handshake_bytes })
+        Ok(found)
     }
 
     fn judge(&self, found: &Found, report: &mut Report) {
@@ -283,7 +424,7 @@ impl Home {
 
     /// The first page of the whole list, again and again.
     async fn read_lists(&self, series: &Series, report: &mut Report) -> anyhow::Result<()> {
-        let connection = self.connect(true).await?;
+        let connection = self.connect(self.config.clone()).await?;
         let control = dial::hello(&connection, self.token.clone()).await?;
         let full = self.pairs.len().min(PAGE as usize);
         for _ in 0..LIST_READS {

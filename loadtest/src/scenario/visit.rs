@@ -1,5 +1,7 @@
 //! What a bare person says and reads in pairs: for people who come and go.
 
+use std::time::Instant;
+
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use petrel_client::{ConversationId, UserId};
@@ -37,6 +39,20 @@ pub(super) struct Found {
     pub(super) entries: u64,
     pub(super) duplicated: u64,
     pub(super) gaps: u64,
+    /// Bytes of bodies, as they came.
+    pub(super) bytes: u64,
+    /// When the first of them came.
+    pub(super) first: Option<Instant>,
+}
+
+impl Found {
+    pub(super) fn add(&mut self, other: Self) {
+        self.entries += other.entries;
+        self.duplicated += other.duplicated;
+        self.gaps += other.gaps;
+        self.bytes += other.bytes;
+        self.first = self.first.into_iter().chain(other.first).min();
+    }
 }
 
 impl Pair {
@@ -84,7 +100,18 @@ impl Pair {
         Ok(found)
     }
 
+    /// Reads up to where the conversation stood when the server attached.
+    pub(super) async fn catch_up(&mut self, line: &mut Line) -> anyhow::Result<Found> {
+        match line.frames.next().await? {
+            Some((_, What::Attach(attach))) => self.read_to(line, attach.head).await,
+            Some((_, What::Refusal(refusal))) => Err(dial::refused(refusal)),
+            other => bail!("Attach was answered with {other:?}"),
+        }
+    }
+
     fn see(&mut self, frame: &Frame, found: &mut Found) -> anyhow::Result<()> {
+        found.first.get_or_insert_with(Instant::now);
+        found.bytes += frame.body.len() as u64;
         let id: [u8; 16] = frame.id.as_ref().try_into().context("an id of another size")?;
         match frame.seq {
             seq if seq <= self.seq => found.duplicated += 1,

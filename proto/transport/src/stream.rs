@@ -1,9 +1,11 @@
 //! The two halves of a stream.
 
-use std::future::poll_fn;
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use quinn::VarInt;
+use quinn::{StoppedError, VarInt};
 
 use crate::error::{ClosedStream, ReadError, WriteError};
 use crate::mux::{RecvHalf, SendHalf};
@@ -112,6 +114,18 @@ impl SendStream {
             chunks = &mut chunks[written.chunks..];
         }
         Ok(())
+    }
+
+    /// Whether it was opened in a first flight that the server did not take. Its number is that of
+    /// another stream by now, perhaps: it must not be finished.
+    pub fn is_rejected(&self) -> bool {
+        match &self.0 {
+            Sending::Quic(quic) => {
+                let polled = pin!(quic.stopped()).poll(&mut Context::from_waker(Waker::noop()));
+                matches!(polled, Poll::Ready(Err(StoppedError::ZeroRttRejected)))
+            }
+            Sending::Tcp(_) => false,
+        }
     }
 
     /// Says that nothing follows what was written.

@@ -49,7 +49,8 @@ impl Observer for Watcher {
             self.note(&seen, &event);
             if let Event::Attached { conversation, .. } = &event {
                 let position = seen.position.get(conversation).copied().unwrap_or(0);
-                if seen.sign_ins > 1 && seen.resumed.insert(*conversation, position).is_none() {
+                let is_back = seen.sign_ins > 1 || (seen.sign_ins == 1 && !seen.is_online);
+                if is_back && seen.resumed.insert(*conversation, position).is_none() {
                     self.put(What::Resume {
                         session: self.session,
                         conversation: conversation.0.into(),

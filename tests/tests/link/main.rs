@@ -13,3 +13,6 @@ mod blackout;
 mod echo;
 mod fallback;
 mod over;
+mod recorder;
+mod replay;
+mod return_visit;
