@@ -264,10 +264,16 @@ impl Options {
                 ));
             }
         }
+        if self.transport == Carrier::Tcp && self.scenario != Scenario::OneToOne {
+            return Err("--transport tcp: only with one-to-one".to_owned());
+        }
         if self.transport == Carrier::Tcp
-            && (self.scenario != Scenario::OneToOne || self.link.is_some())
+            && let Some(link) = &self.link
+            && (self.server.is_some() || link.rebind.is_some() || link.switch.is_some())
         {
-            return Err("--transport tcp: only with one-to-one, and without --link".to_owned());
+            return Err(
+                "--transport tcp with --link: not with --server, rebind or switch".to_owned()
+            );
         }
         if self.beside.is_some() && (self.scenario != Scenario::OneToOne || self.find_max) {
             return Err("--beside: only with one-to-one at one rate".to_owned());

@@ -11,8 +11,9 @@ use anyhow::{Context, anyhow, bail};
 use clap::ValueEnum;
 use petrel_client::{Identity, Trust};
 
+use crate::carrier::Carrier;
 use crate::dial::{self, Target};
-use crate::link::{Counts, Link};
+use crate::link::{Counts, Link, PacketLink, Profile};
 use crate::options::Options;
 
 /// How long a server may take to say that it is ready.
@@ -32,6 +33,8 @@ pub struct Server {
     process: Option<Process>,
     seeding: Option<Seeding>,
     link: Option<Link>,
+    /// The same for TCP.
+    packet_link: Option<PacketLink>,
 }
 
 /// What `petrel admin seed` needs; the directory goes when the run ends.
@@ -59,7 +62,9 @@ impl Server {
 
     /// Puts the emulated network that was asked for between users and server.
     fn emulate(&mut self, options: &Options) -> anyhow::Result<()> {
-        if let Some(profile) = options.link.as_ref().filter(|profile| !profile.is_direct()) {
+        if let Some(profile) = emulated(options)
+            && options.transport == Carrier::Quic
+        {
             let listen = (Ipv4Addr::LOCALHOST, 0).into();
             self.link = Some(Link::start(profile, listen, self.target.address, options.seed)?);
         }
@@ -68,15 +73,18 @@ impl Server {
 
     /// Where users reach it: through the emulated link, if there is one.
     pub fn front(&self) -> Target {
-        match &self.link {
-            Some(link) => Target { address: link.address(), apart: true, ..self.target.clone() },
-            None => self.target.clone(),
-        }
+        let address = match (&self.link, &self.packet_link) {
+            (Some(link), _) => link.address(),
+            (None, Some(link)) => link.towards(self.target.address.port()),
+            (None, None) => return self.target.clone(),
+        };
+        Target { address, apart: true, ..self.target.clone() }
     }
 
     /// What the emulated link did.
     pub fn link_counts(&self) -> Option<Counts> {
-        self.link.as_ref().map(Link::counts)
+        let packets = self.packet_link.as_ref().map(PacketLink::counts);
+        self.link.as_ref().map(Link::counts).or(packets)
     }
 
     /// The emulated link, if there is one.
@@ -136,6 +144,7 @@ impl Server {
             process: None,
             seeding: None,
             link: None,
+            packet_link: None,
         })
     }
 
@@ -149,6 +158,15 @@ impl Server {
             let free = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
             settings.push(format!("gateway.listen=\"{free}\""));
         }
+        let packet_link = match emulated(options) {
+            Some(profile) if options.transport == Carrier::Tcp => {
+                let link = PacketLink::start(profile, options.seed)?;
+                settings.push(format!("gateway.listen=\"{}:0\"", link.own()));
+                settings.extend(certificate(directory.path())?);
+                Some(link)
+            }
+            _ => None,
+        };
         let seeding = Seeding { program, settings, directory };
         let identities = seeding.seed(users)?;
         let command = seeding.serve(options);
@@ -166,6 +184,7 @@ impl Server {
             process: Some(process),
             seeding: Some(seeding),
             link: None,
+            packet_link,
         };
         Ok((server, identities))
     }
@@ -195,6 +214,7 @@ impl Server {
             process: Some(process),
             seeding: None,
             link: None,
+            packet_link: None,
         };
         server.emulate(options)?;
         Ok(server)
@@ -212,6 +232,25 @@ impl Server {
         drop(self.seeding.take());
         stopped
     }
+}
+
+/// A certificate in this directory, as the gateway's own one is for loopback addresses alone.
+fn certificate(directory: &Path) -> anyhow::Result<[String; 2]> {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])?;
+    let setting = |name: &str, text: String| {
+        let file = directory.join(name);
+        std::fs::write(&file, text)?;
+        anyhow::Ok(format!("tls.{name}={}", serde_json::Value::from(file.display().to_string())))
+    };
+    Ok([
+        setting("certificate", made.cert.pem())?,
+        setting("key", made.signing_key.serialize_pem())?,
+    ])
+}
+
+/// The network to be emulated, if there is one.
+fn emulated(options: &Options) -> Option<&Profile> {
+    options.link.as_ref().filter(|profile| !profile.is_direct())
 }
 
 /// The settings of a gateway made for a run. Chat runs with its defaults; only

@@ -29,11 +29,12 @@ pub struct SweepOptions {
     #[arg(long, value_delimiter = ',', default_value = "10,25,100", value_name = "LIST",
           value_parser = clap::value_parser!(u32).range(1..=2_000))]
     pub delays: Vec<u32>,
-    /// Ways of carrying the chat: echo, no-echo, streams and one-stream (both the bare relay).
+    /// Ways of carrying the chat: echo, no-echo, tcp (takes the right to make a network device), streams
+    /// and one-stream (both the bare relay).
     #[arg(
         long,
         value_delimiter = ',',
-        default_value = "echo,no-echo,streams,one-stream",
+        default_value = "echo,no-echo,tcp,streams,one-stream",
         value_name = "LIST"
     )]
     pub series: Vec<Way>,
@@ -78,19 +79,8 @@ pub struct Sweep {
     pub valid: bool,
     /// One for each link and way.
     pub runs: Vec<Outcome>,
-    /// Ways that were not run, and why.
-    pub left_out: Vec<LeftOut>,
     /// Where and how it ran.
     pub environment: Value,
-}
-
-/// A way that was not run.
-#[derive(Clone, Debug, Serialize)]
-pub struct LeftOut {
-    /// Which.
-    pub series: &'static str,
-    /// Why.
-    pub because: &'static str,
 }
 
 /// What one run found.
@@ -136,11 +126,6 @@ pub struct Found {
     pub wire_bytes_per_message: Option<f64>,
 }
 
-const TCP_LEFT_OUT: LeftOut = LeftOut {
-    series: "TCP fallback",
-    because: "the emulated link carries UDP datagrams; loss under TCP has to be made below it, on IP packets",
-};
-
 /// Runs all of it; the exit status.
 ///
 /// # Errors
@@ -173,7 +158,6 @@ pub fn run(options: &SweepOptions) -> anyhow::Result<u8> {
         scenario: "sweep",
         valid: runs.iter().all(|run| run.found.valid),
         runs,
-        left_out: vec![TCP_LEFT_OUT],
         environment: environment::of_sweep(options),
     };
     if let Some(path) = &options.json {
@@ -270,7 +254,7 @@ mod tests {
         let runs = vec![
             outcome(Loss::Percent(5.0), 25, Way::Echo, 60.0, 0),
             outcome(Loss::Percent(5.0), 25, Way::OneStream, 200.0, 3),
-            outcome(Loss::Burst, 25, Way::Echo, 300.0, 0),
+            outcome(Loss::Burst, 25, Way::Tcp, 300.0, 0),
         ];
         assert_eq!(runs[0].packets_per_message, Some(12.0));
         let sweep = Sweep {
@@ -278,11 +262,10 @@ mod tests {
             scenario: "sweep",
             valid: false,
             runs,
-            left_out: vec![TCP_LEFT_OUT],
             environment: json!({"seed": 1}),
         };
         let page = crate::html::sweep(&sweep);
-        for part in ["5 %", "burst", "not valid", "TCP fallback", "200"] {
+        for part in ["5 %", "burst", "not valid", "gateway, TCP", "200"] {
             assert!(page.contains(part), "{part}");
         }
         assert_eq!(page.matches("<svg xmlns").count(), 6, "three by loss, three for bursts");
@@ -293,17 +276,21 @@ mod tests {
 
     #[test]
     fn a_run_is_a_call_as_by_hand() {
-        let words = "sweep --losses 1,burst --delays 25 --series no-echo,one-stream --seconds 5 \
+        let words = "sweep --losses 1,burst --delays 25 --series no-echo,one-stream,tcp --seconds 5 \
                      --more=--bodies=x";
         let options = SweepOptions::try_parse_from(words.split_ascii_whitespace()).unwrap();
         let cells = plan::cells(&options);
-        assert_eq!(cells.len(), 4);
+        assert_eq!(cells.len(), 6);
         let lines: Vec<String> =
             cells.iter().map(|cell| plan::arguments(&options, *cell).join(" ")).collect();
         let common = "--users 20 --conversations 8 --rate 40 --seconds 5 --seed 1 --bodies=x";
         assert_eq!(lines[0], format!("one-to-one --link delay=25ms,loss=1% {common} --no-echo"));
         assert_eq!(
-            lines[3],
+            lines[2],
+            format!("one-to-one --link delay=25ms,loss=1% {common} --transport tcp")
+        );
+        assert_eq!(
+            lines[4],
             format!("relay --link delay=25ms,burst=150ms/3%/95% {common} --one-stream")
         );
         assert!(SweepOptions::try_parse_from(["sweep", "--losses", "101"]).is_err());

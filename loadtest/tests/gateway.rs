@@ -9,6 +9,12 @@ use serde_json::Value;
 
 /// Runs it; the status and the report.
 fn run(arguments: &str) -> (i32, Value) {
+    let (status, report, said) = try_run(arguments);
+    (status, report.unwrap_or_else(|| panic!("no report; it said: {said}")))
+}
+
+/// The same; the report, if there is one, and what it said.
+fn try_run(arguments: &str) -> (i32, Option<Value>, String) {
     let file = tempfile::NamedTempFile::new().unwrap();
     let out = Command::new(env!("CARGO_BIN_EXE_petrel-loadtest"))
         .args(arguments.split_ascii_whitespace())
@@ -17,9 +23,8 @@ fn run(arguments: &str) -> (i32, Value) {
         .output()
         .unwrap();
     let text = std::fs::read_to_string(file.path()).unwrap();
-    let said = String::from_utf8_lossy(&out.stderr);
-    let report = serde_json::from_str(&text);
-    (out.status.code().unwrap(), report.unwrap_or_else(|_| panic!("no report; it said: {said}")))
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    (out.status.code().unwrap(), serde_json::from_str(&text).ok(), said)
 }
 
 /// Nothing may be wrong but that a machine which is busy with other things lets the generator slip.
@@ -107,4 +112,22 @@ fn chat_beside_hostile_connections_stays_whole() {
         assert!(hostile[counted].as_u64().unwrap() > 0, "{hostile}");
     }
     assert!(hostile["calm_delivery_ms"]["count"].as_u64().unwrap() > 0, "{hostile}");
+}
+
+/// Where a network device can be made; elsewhere the error says what it takes.
+#[test]
+fn tcp_over_a_lossy_link_loses_ip_packets_and_no_message() {
+    let arguments = "one-to-one --transport tcp --link delay=2ms,loss=5% --users 6 --conversations 2 \
+                     --rate 60 --seconds 3 --warmup 0.5";
+    let (_, report, said) = try_run(arguments);
+    let Some(report) = report else {
+        return assert!(said.contains("CAP_NET_ADMIN"), "{said}");
+    };
+    assert_clean(&report);
+    for direction in ["up", "down"] {
+        let counts = &report["link"][direction];
+        assert!(counts["lost"].as_u64().unwrap() > 0, "{direction}: {counts}");
+        assert_eq!(counts["failed"], 0, "{direction}: {counts}");
+    }
+    assert!(report["delivery_ms"]["max"].as_f64().unwrap() > 100.0, "{}", report["delivery_ms"]);
 }

@@ -25,12 +25,6 @@ pub fn sweep(sweep: &Sweep) -> String {
         };
         m.element("p", &[], &verdict);
         list(m, &bad);
-        let left_out: Vec<String> = sweep
-            .left_out
-            .iter()
-            .map(|way| format!("Not run: {}: {}.", way.series, way.because))
-            .collect();
-        list(m, &left_out);
         let mut delays: Vec<u32> = sweep.runs.iter().map(|run| run.cell.delay_ms).collect();
         delays.sort_unstable();
         delays.dedup();

@@ -13,11 +13,10 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 
-use super::counters::{Counters, Counts, count};
-use super::path::{Cause, Fate, Path, nanos};
+use super::counters::{Counts, count};
+use super::course::Course;
+use super::path::{Path, nanos};
 use super::profile::Profile;
-use super::schedule::Schedule;
-use crate::ledger::Clock;
 
 /// Client addresses, at the most; packets of further ones are lost.
 const LINKS_MAX: usize = 30_000;
@@ -41,20 +40,14 @@ pub struct Link {
 
 #[derive(Debug)]
 struct Shared {
-    clock: Clock,
-    profile: Profile,
+    course: Course<Arc<Flow>>,
     front: UdpSocket,
-    schedule: Schedule<Parcel>,
-    up: Counters,
-    down: Counters,
     links: AtomicU64,
     rebinds: AtomicU64,
     switches: AtomicU64,
     server: SocketAddr,
     /// Packets leave from this socket instead of their own; what comes back to it is lost.
     detour: Mutex<Option<UdpSocket>>,
-    /// Nothing gets through until then, beside the profile's own blackouts.
-    dark_until_ns: AtomicU64,
     /// Address changes that were asked for and are not done yet.
     asked_rebind: AtomicBool,
     asked_switch: AtomicBool,
@@ -67,13 +60,6 @@ struct Flow {
     client: SocketAddr,
     /// The socket that the server sees; replaced when the address changes.
     upstream: Mutex<Arc<UdpSocket>>,
-}
-
-#[derive(Debug)]
-struct Parcel {
-    flow: Arc<Flow>,
-    is_up: bool,
-    bytes: Box<[u8]>,
 }
 
 /// How a client's address changes.
@@ -99,20 +85,14 @@ impl Link {
         let poll = Poll::new()?;
         poll.registry().register(&mut front, FRONT, Interest::READABLE)?;
         let waker = Waker::new(poll.registry(), WAKE)?;
-        let clock = Clock::start();
         let shared = Arc::new(Shared {
-            clock,
-            profile: profile.clone(),
+            course: Course::new(profile),
             front,
-            schedule: Schedule::new(clock),
-            up: Counters::default(),
-            down: Counters::default(),
             links: AtomicU64::new(0),
             rebinds: AtomicU64::new(0),
             switches: AtomicU64::new(0),
             server,
             detour: Mutex::default(),
-            dark_until_ns: AtomicU64::new(0),
             asked_rebind: AtomicBool::new(false),
             asked_switch: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
@@ -147,8 +127,8 @@ impl Link {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Counts {
             links: of(&self.shared.links),
-            up: self.shared.up.read(),
-            down: self.shared.down.read(),
+            up: self.shared.course.up.read(),
+            down: self.shared.course.down.read(),
             rebinds: of(&self.shared.rebinds),
             switches: of(&self.shared.switches),
         }
@@ -156,8 +136,7 @@ impl Link {
 
     /// From now on nothing gets through for so long; zero ends it. What is on its way still comes.
     pub fn black_out(&self, lasting: Duration) {
-        let until_ns = self.shared.clock.now().saturating_add(nanos(lasting));
-        self.shared.dark_until_ns.store(until_ns, Ordering::Relaxed);
+        self.shared.course.black_out(lasting);
     }
 
     /// From now on the server sees all clients at another port, where nothing reaches them: a phone that
@@ -198,7 +177,7 @@ impl Link {
 impl Drop for Link {
     fn drop(&mut self) {
         self.shared.stopped.store(true, Ordering::Relaxed);
-        self.shared.schedule.close();
+        self.shared.course.close();
         // Without it the reader would end with the next packet.
         drop(self.waker.wake());
         for thread in self.threads.drain(..) {
@@ -210,72 +189,22 @@ impl Drop for Link {
 impl Shared {
     /// Sends what is due.
     fn send(&self) {
-        while let Some(parcel) = self.schedule.next() {
-            let (counters, sent) = if parcel.is_up {
-                let sent = match &*self.detour.lock() {
+        while let Some(parcel) = self.course.next() {
+            let sent = if parcel.is_up {
+                match &*self.detour.lock() {
                     Some(detour) => detour.send_to(&parcel.bytes, self.server),
-                    None => parcel.flow.upstream.lock().send(&parcel.bytes),
-                };
-                (&self.up, sent)
+                    None => parcel.to.upstream.lock().send(&parcel.bytes),
+                }
             } else {
-                (&self.down, self.front.send_to(&parcel.bytes, parcel.flow.client))
+                self.front.send_to(&parcel.bytes, parcel.to.client)
             };
+            let counters = self.course.counters(parcel.is_up);
             match sent {
                 Ok(_) => count(&counters.forwarded),
                 // Nobody listens there, as after a restart: that packet is lost as on any network.
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => count(&counters.lost),
                 Err(_) => count(&counters.failed),
             }
-        }
-    }
-
-    fn is_dark(&self, now_ns: u64) -> bool {
-        let recurring = self.profile.blackout.is_some_and(|blackout| {
-            let every_ns = nanos(blackout.every);
-            now_ns >= every_ns && now_ns % every_ns < nanos(blackout.lasting)
-        });
-        recurring || now_ns < self.dark_until_ns.load(Ordering::Relaxed)
-    }
-
-    /// Decides about a packet and puts it on its way.
-    fn take(&self, flow: &Arc<Flow>, path: &mut Path, is_up: bool, bytes: &[u8]) {
-        let now_ns = self.clock.now();
-        let counters = if is_up { &self.up } else { &self.down };
-        count(&counters.packets);
-        counters.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        if self.is_dark(now_ns) {
-            count(&counters.blacked_out);
-            return;
-        }
-        let arrival = match path.offer(now_ns, bytes.len()) {
-            Fate::Lost(Cause::Chance) => return count(&counters.lost),
-            Fate::Lost(Cause::Queue) => return count(&counters.queue_full),
-            Fate::Comes(arrival) => arrival,
-        };
-        let mut bytes: Box<[u8]> = bytes.into();
-        if let Some((at, bits)) = arrival.damage {
-            if let Some(byte) = bytes.get_mut(at) {
-                *byte ^= bits;
-            }
-            count(&counters.corrupted);
-        }
-        if arrival.reordered {
-            count(&counters.reordered);
-        }
-        if let Some(at_ns) = arrival.copy_at_ns {
-            count(&counters.duplicated);
-            self.put(
-                counters,
-                at_ns,
-                Parcel { flow: Arc::clone(flow), is_up, bytes: bytes.clone() },
-            );
-        }
-        self.put(counters, arrival.at_ns, Parcel { flow: Arc::clone(flow), is_up, bytes });
-    }
-
-    fn put(&self, counters: &Counters, at_ns: u64, parcel: Parcel) {
-        if !self.schedule.put(at_ns, parcel.bytes.len(), parcel) {
-            count(&counters.failed);
         }
     }
 }
@@ -327,7 +256,7 @@ impl Reader {
 
     fn until_change(&self) -> Option<Duration> {
         let next_ns = [self.next_rebind_ns, self.next_switch_ns].into_iter().flatten().min()?;
-        Some(Duration::from_nanos(next_ns.saturating_sub(self.shared.clock.now())))
+        Some(Duration::from_nanos(next_ns.saturating_sub(self.shared.course.clock.now())))
     }
 
     /// Reads what clients send; whether there may be more.
@@ -340,11 +269,11 @@ impl Reader {
                 Err(_) => continue,
             };
             let Some(link) = self.link_of(client) else {
-                count(&self.shared.up.failed);
+                count(&self.shared.course.up.failed);
                 continue;
             };
             if let (Some(ends), Some(bytes)) = (self.links.get_mut(link), buffer.get(..length)) {
-                self.shared.take(&ends.flow, &mut ends.up, true, bytes);
+                self.shared.course.take(&ends.flow, &mut ends.up, true, bytes, length);
             }
         }
         true
@@ -358,7 +287,7 @@ impl Reader {
             match upstream.recv(buffer) {
                 Ok(length) => {
                     if let Some(bytes) = buffer.get(..length) {
-                        self.shared.take(&ends.flow, &mut ends.down, false, bytes);
+                        self.shared.course.take(&ends.flow, &mut ends.down, false, bytes, length);
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
@@ -378,13 +307,7 @@ impl Reader {
         }
         let upstream = self.upstream(link, self.any_address()).ok()?;
         let flow = Arc::new(Flow { client, upstream: Mutex::new(Arc::new(upstream)) });
-        let seed = self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(2 * link as u64);
-        let now_ns = self.shared.clock.now();
-        let profile = &self.shared.profile;
-        let (up, down) = (
-            Path::new(profile.up, seed, now_ns),
-            Path::new(profile.down, seed.wrapping_add(1), now_ns),
-        );
+        let (up, down) = self.shared.course.paths(self.seed, link);
         self.links.push(Ends { flow, up, down });
         self.by_client.insert(client, link);
         count(&self.shared.links);
@@ -408,11 +331,11 @@ impl Reader {
     }
 
     fn change_addresses(&mut self) {
-        let now_ns = self.shared.clock.now();
+        let now_ns = self.shared.course.clock.now();
         let rebind = self.shared.asked_rebind.swap(false, Ordering::Relaxed)
-            | is_due(&mut self.next_rebind_ns, self.shared.profile.rebind, now_ns);
+            | is_due(&mut self.next_rebind_ns, self.shared.course.profile.rebind, now_ns);
         let switch = self.shared.asked_switch.swap(false, Ordering::Relaxed)
-            | is_due(&mut self.next_switch_ns, self.shared.profile.switch, now_ns);
+            | is_due(&mut self.next_switch_ns, self.shared.course.profile.switch, now_ns);
         if switch {
             self.change(Change::Address);
         } else if rebind {

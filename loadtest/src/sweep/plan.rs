@@ -52,6 +52,8 @@ pub enum Way {
     Echo,
     /// The gateway without copies.
     NoEcho,
+    /// The gateway over TLS on TCP, its way where UDP is blocked.
+    Tcp,
     /// The bare relay, a stream per conversation.
     Streams,
     /// The bare relay, all conversations of a user on one stream.
@@ -60,13 +62,15 @@ pub enum Way {
 
 impl Way {
     /// In the order in which they are shown.
-    pub const ALL: [Self; 4] = [Self::Echo, Self::NoEcho, Self::Streams, Self::OneStream];
+    pub const ALL: [Self; 5] =
+        [Self::Echo, Self::NoEcho, Self::Tcp, Self::Streams, Self::OneStream];
 
     /// What it is called on the page.
     pub fn title(self) -> &'static str {
         match self {
             Self::Echo => "gateway",
             Self::NoEcho => "gateway, no echo",
+            Self::Tcp => "gateway, TCP",
             Self::Streams => "bare relay, a stream each",
             Self::OneStream => "bare relay, one stream",
         }
@@ -76,6 +80,7 @@ impl Way {
         match self {
             Self::Echo => "echo",
             Self::NoEcho => "no-echo",
+            Self::Tcp => "tcp",
             Self::Streams => "streams",
             Self::OneStream => "one-stream",
         }
@@ -119,7 +124,7 @@ pub(super) fn cells(options: &SweepOptions) -> Vec<Cell> {
 /// How a run is called.
 pub(super) fn arguments(options: &SweepOptions, cell: Cell) -> Vec<String> {
     let scenario = match cell.series {
-        Way::Echo | Way::NoEcho => "one-to-one",
+        Way::Echo | Way::NoEcho | Way::Tcp => "one-to-one",
         Way::Streams | Way::OneStream => "relay",
     };
     let delay = cell.delay_ms;
@@ -141,6 +146,7 @@ pub(super) fn arguments(options: &SweepOptions, cell: Cell) -> Vec<String> {
     arguments.extend(options.more.iter().cloned());
     match cell.series {
         Way::NoEcho => arguments.push("--no-echo".to_owned()),
+        Way::Tcp => arguments.extend(["--transport".to_owned(), "tcp".to_owned()]),
         Way::OneStream => arguments.push("--one-stream".to_owned()),
         Way::Echo | Way::Streams => {}
     }

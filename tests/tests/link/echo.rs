@@ -1,11 +1,13 @@
 //! The echo: on while packets are lost, off while they are not; the order stays.
 
 use anyhow::Result;
+use petrel_client::{ClientOptions, Dialer, Server};
 use petrel_loadtest::link::Link;
 use petrel_tests::checker::Expectations;
 use petrel_tests::cluster::Stage;
 
 use crate::over::{link, person};
+use crate::recorder::Recorder;
 
 /// Messages of each of two people.
 const MESSAGES: usize = 150;
@@ -51,6 +53,45 @@ async fn over_a_lossy_link_copies_come_first_where_an_original_is_lost() -> Resu
 async fn on_a_clean_link_nothing_is_copied() -> Result<()> {
     let (from_gateway, from_clients, in_time) = chat_over("delay=2ms").await?;
     assert_eq!((from_gateway, from_clients, in_time), (0.0, 0, 0.0));
+    Ok(())
+}
+
+/// Text that does not get much smaller: some 420 bytes at the least.
+fn incompressible() -> String {
+    (0..560).map(|_| char::from(rand::random_range(b'!'..=b'~'))).collect()
+}
+
+/// A capture: messages of which two fit into no packet but one that is twice as large as a message's. There
+/// are more packets with one than messages, and none with two: copy and original go apart.
+#[tokio::test]
+async fn a_copy_and_its_original_never_share_a_packet() -> Result<()> {
+    let stage = Stage::sqlite()?;
+    let gateway = stage.gateway(&[]).await?;
+    let recorder = Recorder::start(gateway.quic).await?;
+    let identity = gateway.dialer()?.register("alice", "test").await?;
+    let mut dialer = gateway.dialer_options()?;
+    dialer.server = Server::Addresses(vec![recorder.address]);
+    let options = ClientOptions::new(Dialer::new(dialer)?, identity);
+    let alice = stage.device_with(options).await?;
+    let bob = stage.person(&gateway, "bob").await?;
+    let (to_bob, to_alice) = (alice.with(&bob), bob.with(&alice));
+    recorder.lose_one_in(6);
+    for n in 0..MESSAGES {
+        // One at a time, so that no packet has two of them.
+        alice.say(&to_bob, incompressible()).await?;
+        bob.has(to_bob.id, 2 * n + 1).await?;
+        bob.say(&to_alice, incompressible()).await?;
+        alice.has(to_bob.id, 2 * n + 2).await?;
+    }
+    let captured = recorder.captured();
+    for is_up in [true, false] {
+        let sizes = captured.iter().filter(|one| one.is_up == is_up).map(|one| one.bytes);
+        let with_one = sizes.clone().filter(|bytes| *bytes >= 420).count();
+        assert!(with_one > MESSAGES + MESSAGES / 4, "up {is_up}: {with_one}: nothing is copied");
+        let largest = sizes.max().unwrap_or_default();
+        assert!(largest < 2 * 420, "up {is_up}: {largest} bytes");
+    }
+    stage.judge(&gateway, &Expectations::default()).await?;
     Ok(())
 }
 

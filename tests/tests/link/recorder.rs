@@ -1,8 +1,8 @@
-//! A relay for one client's packets that can be silent, and can take down what the client sends.
+//! A relay for one client's packets that can be silent and lossy, and takes down what comes by.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use anyhow::Result;
 use parking_lot::Mutex;
@@ -29,6 +29,19 @@ struct State {
     /// What the client sent since, until the server says something.
     flight: Mutex<Option<Vec<Vec<u8>>>>,
     taken: Mutex<Vec<Vec<u8>>>,
+    /// One in so many is lost, each way; 0: none.
+    lost_of: AtomicUsize,
+    /// All that came by after the handshake, if it is wanted.
+    capture: Mutex<Option<Vec<Captured>>>,
+}
+
+/// A packet that came by, lost or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Captured {
+    /// Whether the client sent it.
+    pub is_up: bool,
+    /// Of the UDP payload.
+    pub bytes: usize,
 }
 
 impl Recorder {
@@ -55,9 +68,35 @@ impl Recorder {
         self.state.is_dark.store(false, Ordering::SeqCst);
     }
 
+    /// From here on one packet in so many is lost, each way, and all are captured.
+    pub fn lose_one_in(&self, packets: usize) {
+        *self.state.capture.lock() = Some(Vec::new());
+        self.state.lost_of.store(packets, Ordering::SeqCst);
+    }
+
+    /// What came by since; nothing is lost any more.
+    pub fn captured(&self) -> Vec<Captured> {
+        self.state.lost_of.store(0, Ordering::SeqCst);
+        self.state.capture.lock().take().unwrap_or_default()
+    }
+
     /// The client's packets that the server's first one followed.
     pub fn first_flight(&self) -> Vec<Vec<u8>> {
         self.state.taken.lock().clone()
+    }
+}
+
+impl State {
+    /// A packet comes by; whether it is lost.
+    fn loses(&self, is_up: bool, packet: &[u8]) -> bool {
+        let mut capture = self.capture.lock();
+        let Some(capture) = capture.as_mut().filter(|_| packet[0] & LONG_HEADER == 0) else {
+            return false;
+        };
+        capture.push(Captured { is_up, bytes: packet.len() });
+        let lost_of = self.lost_of.load(Ordering::SeqCst);
+        lost_of > 0
+            && capture.iter().filter(|one| one.is_up == is_up).count().is_multiple_of(lost_of)
     }
 }
 
@@ -77,6 +116,9 @@ async fn relay(front: UdpSocket, back: UdpSocket, state: Arc<State>) {
                 {
                     flight.push(up[..bytes].to_vec());
                 }
+                if state.loses(true, &up[..bytes]) {
+                    continue;
+                }
                 // A packet that cannot be sent is lost.
                 back.send(&up[..bytes]).await.ok();
             }
@@ -88,6 +130,9 @@ async fn relay(front: UdpSocket, back: UdpSocket, state: Arc<State>) {
                     && state.flight.lock().as_ref().is_some_and(|flight| !flight.is_empty());
                 if is_answer && let Some(flight) = state.flight.lock().take() {
                     *state.taken.lock() = flight;
+                }
+                if state.loses(false, &down[..bytes]) {
+                    continue;
                 }
                 front.send_to(&down[..bytes], client).await.ok();
             }
