@@ -1,6 +1,7 @@
 //! One client's way to the server: which address, by which transport, and early or not.
 
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -75,6 +76,8 @@ impl Line {
             if aim.head_start != Some(Duration::ZERO) {
                 match self.begin(aim.address)?.into_0rtt() {
                     Ok((connection, done)) => {
+                        // A call for a dial that came before this one is answered by it.
+                        pin!(anew.notified()).as_mut().enable();
                         let handshake = Handshake { done, address: aim.address };
                         return Ok((connection.into(), Some(handshake)));
                     }

@@ -31,6 +31,9 @@ use crate::stream;
 
 /// Requests at once (the protocol's limit).
 const REQUESTS_MAX: usize = 8;
+/// Conversations' streams of a first flight, at the most: a server allows 16 before it knows who it is, and
+/// one of them is for Hello.
+const EARLY_STREAMS_MAX: usize = 15;
 /// How far a client has come.
 #[derive(Clone, Debug)]
 pub(crate) enum Phase {
@@ -199,6 +202,9 @@ impl Shared {
             return;
         };
         if !conversation.wants_stream(now, state.durable_upto) {
+            return;
+        }
+        if state.is_early && state.streams_open >= EARLY_STREAMS_MAX {
             return;
         }
         state.generation += 1;

@@ -205,7 +205,6 @@ async fn begin(
 ) -> Option<Connected> {
     let (connection, proof) = beginning.await?;
     let _fuse = Fuse::of(&connection);
-    let gateway = Arc::clone(&gateway);
     let intake = Arc::new(Intake::new(Arc::clone(&gateway), connection.clone()));
     let (gate, session) = (Gate::default(), SetOnce::new());
     let context = Arc::new(Context { gateway, connection, gate, session, intake });
@@ -257,9 +256,9 @@ async fn prove(context: &Context, proof: Option<Proof>, began: std::time::Instan
             metrics::connection_refused(kind, "handshake_timeout");
             return false;
         }
-        // A client that has closed the connection by a code of its own was through with it.
         match context.connection.close_reason() {
-            None | Some(ConnectionError::ApplicationClosed { .. }) => {}
+            None => {}
+            Some(ConnectionError::ApplicationClosed { .. }) if has_keys(&context.connection) => {}
             Some(error) => {
                 handshake_failed(kind, &error);
                 return false;
@@ -270,6 +269,16 @@ async fn prove(context: &Context, proof: Option<Proof>, began: std::time::Instan
     metrics::get().handshake.record(began.elapsed());
     context.gate.open();
     true
+}
+
+/// Whether the handshake came to its end before the connection did. A client may well close the
+/// connection right after; but so can whoever sends its first flight again, in a packet of the handshake's
+/// beginning, whose keys are known to everybody (RFC 9001, section 5.2).
+fn has_keys(connection: &Connection) -> bool {
+    let exported = |quic: &quinn::Connection| {
+        quic.export_keying_material(&mut [0; 32], b"EXPORTER-petrel-gate", b"").is_ok()
+    };
+    connection.quic().is_none_or(exported)
 }
 
 /// Accepts the streams of a signed-in client until its connection ends. It is allowed more once it

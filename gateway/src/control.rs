@@ -34,10 +34,7 @@ struct SignedIn {
 
 impl Drop for SignedIn {
     fn drop(&mut self) {
-        // One whose handshake never was done had not been seen.
-        if self.gateway.leave(&self.session) && self.session.is_attentive() {
-            self.gateway.seen.note(self.session.device());
-        }
+        self.gateway.leave(&self.session);
         self.session.queue().end(Code::Ok);
     }
 }

@@ -188,14 +188,15 @@ impl Gateway {
         is_in
     }
 
-    /// Takes a session out of those who are signed in; says whether it was one of them.
-    pub(crate) fn leave(&self, session: &Arc<Session>) -> bool {
+    /// Takes a session out of those who are signed in, if it is one of them.
+    pub(crate) fn leave(&self, session: &Arc<Session>) {
         self.presence.end(session);
-        let was_in = self.sessions.remove(session);
-        if was_in {
+        if self.sessions.remove(session) {
             self.presence.note(session.user());
+            if session.is_attentive() {
+                self.seen.note(session.device());
+            }
         }
-        was_in
     }
 
     /// A conversation, from memory or the store.

@@ -127,8 +127,8 @@ impl SendQueue {
                 state.mark(conversation);
             }
         }
-        drop(state);
-        self.writer.wake();
+        // The device is awake: what it has missed does not wait for others.
+        self.wake_now(state);
     }
 
     /// Conversations that may be open at once.

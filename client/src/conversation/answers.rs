@@ -121,7 +121,11 @@ impl Conversation {
                     text: refusal.text,
                 });
             }
-            _ => self.reopen_at = Some(cx.now + self.wait(&refusal, cx)),
+            action => {
+                // Its Attach was written, and is to be again.
+                self.attach_wanted |= !matches!(action, Action::GiveUp);
+                self.reopen_at = Some(cx.now + self.wait(&refusal, cx));
+            }
         }
         if let Some(at) = self.reopen_at {
             fx.wake_at(at);

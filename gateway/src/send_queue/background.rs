@@ -121,6 +121,16 @@ mod tests {
     }
 
     #[test]
+    fn once_the_handshake_is_done_nothing_waits_behind_what_was_taken_before() {
+        let queue = in_background();
+        queue.wait_for_proof();
+        deliver(&queue, 1, 1, true);
+        assert_eq!(taken(&queue).unwrap(), [(1, 1, 1)]);
+        queue.proven();
+        assert_eq!(taken(&queue).unwrap(), [(1, 1, 0)], "its slot, to read what it has missed");
+    }
+
+    #[test]
     fn what_is_pushed_to_the_background_comes_together() {
         let queue = in_background();
         deliver(&queue, 1, 1, false);
