@@ -125,7 +125,7 @@ mod tests {
         let queue = in_background();
         queue.wait_for_proof();
         deliver(&queue, 1, 1, true);
-        assert_eq!(taken(&queue).unwrap(), [(1, 1, 1)]);
+        assert_eq!(taken(&queue).unwrap(), [(1, 1, 2)], "with its Attach");
         queue.proven();
         assert_eq!(taken(&queue).unwrap(), [(1, 1, 0)], "its slot, to read what it has missed");
     }
