@@ -1,7 +1,12 @@
 //! What all emulators share: each packet's fate, the counts, and what is on its way.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
+
+use mio::Waker;
 
 use super::counters::{Counters, count};
 use super::path::{Cause, Fate, Path, nanos};
@@ -19,6 +24,48 @@ pub(super) struct Course<T> {
     schedule: Schedule<Parcel<T>>,
     /// Nothing gets through until then, beside the profile's own blackouts.
     dark_until_ns: AtomicU64,
+    stopped: AtomicBool,
+}
+
+/// The threads of an emulator: one reads and decides, one sends what is due. They end when this is
+/// dropped.
+#[derive(Debug)]
+pub(super) struct Threads<T> {
+    course: Arc<Course<T>>,
+    waker: Waker,
+    running: Vec<JoinHandle<()>>,
+}
+
+impl<T> Threads<T> {
+    /// Starts them; the waker is that of the reader's poll.
+    pub(super) fn start(
+        course: &Arc<Course<T>>,
+        waker: Waker,
+        read: impl FnOnce() + Send + 'static,
+        send: impl FnOnce() + Send + 'static,
+    ) -> io::Result<Self> {
+        let mut threads = Self { course: Arc::clone(course), waker, running: Vec::new() };
+        threads.running.push(Builder::new().name("link-read".to_owned()).spawn(read)?);
+        threads.running.push(Builder::new().name("link-send".to_owned()).spawn(send)?);
+        Ok(threads)
+    }
+
+    /// Lets the reader look at what was asked for.
+    pub(super) fn wake(&self) -> io::Result<()> {
+        self.waker.wake()
+    }
+}
+
+impl<T> Drop for Threads<T> {
+    fn drop(&mut self) {
+        self.course.stopped.store(true, Ordering::Relaxed);
+        self.course.schedule.close();
+        // Without it the reader would end with the next packet.
+        drop(self.wake());
+        for thread in self.running.drain(..) {
+            drop(thread.join());
+        }
+    }
 }
 
 /// A packet on its way.
@@ -39,6 +86,7 @@ impl<T: Clone> Course<T> {
             down: Counters::default(),
             schedule: Schedule::new(clock),
             dark_until_ns: AtomicU64::new(0),
+            stopped: AtomicBool::new(false),
         }
     }
 
@@ -52,13 +100,14 @@ impl<T: Clone> Course<T> {
         self.dark_until_ns.store(until_ns, Ordering::Relaxed);
     }
 
-    /// Waits for the next packet that is due; `None` after [`Self::close`].
+    /// Waits for the next packet that is due; `None` once it is stopped.
     pub(super) fn next(&self) -> Option<Parcel<T>> {
         self.schedule.next()
     }
 
-    pub(super) fn close(&self) {
-        self.schedule.close();
+    /// Whether the threads are to end.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
     }
 
     /// The paths of the link with this number, up and down.

@@ -10,8 +10,7 @@ use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
 use anyhow::Context as _;
 use mio::unix::SourceFd;
@@ -20,7 +19,7 @@ use rustc_hash::FxHashMap;
 use tun::Configuration;
 
 use super::counters::{Counts, count};
-use super::course::Course;
+use super::course::{Course, Threads};
 use super::path::Path;
 use super::profile::Profile;
 
@@ -40,18 +39,16 @@ pub struct PacketLink {
     own: Ipv4Addr,
     mirror: Ipv4Addr,
     shared: Arc<Shared>,
-    waker: Waker,
-    threads: Vec<JoinHandle<()>>,
+    _threads: Threads<()>,
 }
 
 #[derive(Debug)]
 struct Shared {
-    course: Course<()>,
+    course: Arc<Course<()>>,
     device: Device,
     /// Where the server listens; 0: not yet.
     server_port: AtomicU16,
     links: AtomicU64,
-    stopped: AtomicBool,
 }
 
 struct Device(tun::Device);
@@ -78,22 +75,15 @@ impl PacketLink {
         poll.registry().register(&mut SourceFd(&device.as_raw_fd()), DEVICE, Interest::READABLE)?;
         let waker = Waker::new(poll.registry(), WAKE)?;
         let shared = Arc::new(Shared {
-            course: Course::new(profile),
+            course: Arc::new(Course::new(profile)),
             device: Device(device),
             server_port: AtomicU16::new(0),
             links: AtomicU64::new(0),
-            stopped: AtomicBool::new(false),
         });
         let (reader, sender) = (Arc::clone(&shared), Arc::clone(&shared));
-        let threads = vec![
-            std::thread::Builder::new()
-                .name("link-read".to_owned())
-                .spawn(move || reader.read(poll, seed))?,
-            std::thread::Builder::new()
-                .name("link-send".to_owned())
-                .spawn(move || sender.send())?,
-        ];
-        Ok(Self { own, mirror, shared, waker, threads })
+        let read = move || reader.read(poll, seed);
+        let threads = Threads::start(&shared.course, waker, read, move || sender.send())?;
+        Ok(Self { own, mirror, shared, _threads: threads })
     }
 
     /// Where the server has to listen.
@@ -118,24 +108,12 @@ impl PacketLink {
     }
 }
 
-impl Drop for PacketLink {
-    fn drop(&mut self) {
-        self.shared.stopped.store(true, Ordering::Relaxed);
-        self.shared.course.close();
-        // Without it the reader would end with the next packet.
-        drop(self.waker.wake());
-        for thread in self.threads.drain(..) {
-            drop(thread.join());
-        }
-    }
-}
-
 impl Shared {
     fn read(&self, mut poll: Poll, seed: u64) {
         let mut events = Events::with_capacity(8);
         let mut buffer = vec![0; usize::from(MTU)];
         let mut links: FxHashMap<u16, (Path, Path)> = FxHashMap::default();
-        while !self.stopped.load(Ordering::Relaxed) {
+        while !self.course.is_stopped() {
             if let Err(error) = poll.poll(&mut events, None)
                 && error.kind() != ErrorKind::Interrupted
             {

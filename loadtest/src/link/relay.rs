@@ -4,7 +4,6 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -14,7 +13,7 @@ use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 
 use super::counters::{Counts, count};
-use super::course::Course;
+use super::course::{Course, Threads};
 use super::path::{Path, nanos};
 use super::profile::Profile;
 
@@ -34,13 +33,12 @@ const WAKE: Token = Token(usize::MAX - 1);
 pub struct Link {
     address: SocketAddr,
     shared: Arc<Shared>,
-    waker: Waker,
-    threads: Vec<JoinHandle<()>>,
+    threads: Threads<Arc<Flow>>,
 }
 
 #[derive(Debug)]
 struct Shared {
-    course: Course<Arc<Flow>>,
+    course: Arc<Course<Arc<Flow>>>,
     front: UdpSocket,
     links: AtomicU64,
     rebinds: AtomicU64,
@@ -51,7 +49,6 @@ struct Shared {
     /// Address changes that were asked for and are not done yet.
     asked_rebind: AtomicBool,
     asked_switch: AtomicBool,
-    stopped: AtomicBool,
 }
 
 /// One client's link, as its packets need it.
@@ -86,7 +83,7 @@ impl Link {
         poll.registry().register(&mut front, FRONT, Interest::READABLE)?;
         let waker = Waker::new(poll.registry(), WAKE)?;
         let shared = Arc::new(Shared {
-            course: Course::new(profile),
+            course: Arc::new(Course::new(profile)),
             front,
             links: AtomicU64::new(0),
             rebinds: AtomicU64::new(0),
@@ -95,7 +92,6 @@ impl Link {
             detour: Mutex::default(),
             asked_rebind: AtomicBool::new(false),
             asked_switch: AtomicBool::new(false),
-            stopped: AtomicBool::new(false),
         });
         let reader = Reader {
             shared: Arc::clone(&shared),
@@ -108,13 +104,9 @@ impl Link {
             next_switch_ns: profile.switch.map(nanos),
         };
         let sender = Arc::clone(&shared);
-        let threads = vec![
-            std::thread::Builder::new().name("link-read".to_owned()).spawn(|| reader.run())?,
-            std::thread::Builder::new()
-                .name("link-send".to_owned())
-                .spawn(move || sender.send())?,
-        ];
-        Ok(Self { address, shared, waker, threads })
+        let threads =
+            Threads::start(&shared.course, waker, || reader.run(), move || sender.send())?;
+        Ok(Self { address, shared, threads })
     }
 
     /// Where clients reach it.
@@ -161,7 +153,7 @@ impl Link {
     /// If the emulator's thread cannot be woken.
     pub fn rebind(&self) -> std::io::Result<()> {
         self.shared.asked_rebind.store(true, Ordering::Relaxed);
-        self.waker.wake()
+        self.threads.wake()
     }
 
     /// The same with a new address, where the server is on a loopback address; else a new port.
@@ -170,19 +162,7 @@ impl Link {
     /// If the emulator's thread cannot be woken.
     pub fn switch(&self) -> std::io::Result<()> {
         self.shared.asked_switch.store(true, Ordering::Relaxed);
-        self.waker.wake()
-    }
-}
-
-impl Drop for Link {
-    fn drop(&mut self) {
-        self.shared.stopped.store(true, Ordering::Relaxed);
-        self.shared.course.close();
-        // Without it the reader would end with the next packet.
-        drop(self.waker.wake());
-        for thread in self.threads.drain(..) {
-            drop(thread.join());
-        }
+        self.threads.wake()
     }
 }
 
@@ -234,7 +214,7 @@ impl Reader {
         let mut buffer = vec![0; PACKET_BYTES_MAX];
         // Tokens of sockets that may hold more; edges tell of each socket once.
         let mut ready: Vec<Token> = Vec::new();
-        while !self.shared.stopped.load(Ordering::Relaxed) {
+        while !self.shared.course.is_stopped() {
             let timeout = if ready.is_empty() { self.until_change() } else { Some(Duration::ZERO) };
             if let Err(error) = self.poll.poll(&mut events, timeout)
                 && error.kind() != ErrorKind::Interrupted
