@@ -15,7 +15,6 @@ use petrel_proto::wire::frame::What;
 use petrel_transport::{Connection, SendStream};
 
 use super::{Ended, SIGN_IN_TIMEOUT, Session, SignedIn, signed_in_or_ended};
-
 use crate::echo::Echo;
 use crate::error::ClientError;
 use crate::frames::FrameSource;
@@ -66,7 +65,9 @@ impl Session {
             Some(false) => self.introduce(connection, token, false, receipts).await.map(Some),
             Some(true) => match self.hear_welcome(connection, control).await? {
                 Ok(signed_in) => Ok(Some(signed_in)),
-                Err(refusal) => self.introduce_anew(connection, refusal, receipts).await.map(Some),
+                Err(refusal) => {
+                    self.introduce_anew(connection, refusal, false, receipts).await.map(Some)
+                }
             },
         }
     }
@@ -82,22 +83,25 @@ impl Session {
         let control = self.open_control(connection, token, receipts).await?;
         match self.hear_welcome(connection, control).await? {
             Ok(signed_in) => Ok(signed_in),
-            Err(refusal) if is_new => Err(request::refused(refusal)),
-            Err(refusal) => self.introduce_anew(connection, refusal, receipts).await,
+            Err(refusal) => self.introduce_anew(connection, refusal, is_new, receipts).await,
         }
     }
 
-    /// After a refusal: if it was for the token, another one may be taken.
+    /// After a refusal: if it was for the token, and that was not new, another one may be taken.
     async fn introduce_anew(
         &self,
         connection: &Connection,
         refusal: incoming::Refusal,
+        was_new: bool,
         receipts: &[(ConversationId, u64, u64)],
     ) -> Result<(FrameSource, SendStream), ClientError> {
         if !matches!(refusal.code, Code::Reauthenticate | Code::TokenInvalid) {
             return Err(request::refused(refusal));
         }
         *self.token.lock() = None;
+        if was_new {
+            return Err(request::refused(refusal));
+        }
         let token = self.log_in(connection).await?;
         let control = self.open_control(connection, token, receipts).await?;
         self.hear_welcome(connection, control).await?.map_err(request::refused)

@@ -12,9 +12,7 @@ async fn the_chat_goes_on_over_the_same_connection_from_another_address() {
         let pair = client.pair(BOB);
         client.attach(&pair, None).unwrap();
         let (mut stream, _) = link.attached().await;
-        stream.attach(pair.id, 0, 1).await;
-        stream.push(1).await;
-        assert_eq!(entries(&mut events, 1).await, [1]);
+        stream.first_entry(pair.id, &mut events).await;
         let before = link.connection.remote_address();
 
         client.network_changed();

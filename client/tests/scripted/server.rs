@@ -326,6 +326,13 @@ impl Stream {
         .await;
     }
 
+    /// The conversation's first entry comes here, and is told.
+    pub async fn first_entry(&mut self, conversation: ConversationId, events: &mut Events) {
+        self.attach(conversation, 0, 1).await;
+        self.push(1).await;
+        assert_eq!(entries(events, 1).await, [1]);
+    }
+
     pub async fn push(&mut self, seq: u64) {
         self.write(push(seq)).await;
     }

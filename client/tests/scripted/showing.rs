@@ -158,9 +158,7 @@ async fn a_stream_of_the_servers_is_taken_if_it_starts_where_the_client_stands()
         let (client, mut events, link) = online(&server, server.options()).await;
         let pair = client.pair(BOB);
         let mut theirs = Stream::open(&link.connection).await;
-        theirs.attach(pair.id, 0, 1).await;
-        theirs.push(1).await;
-        assert_eq!(entries(&mut events, 1).await, [1]);
+        theirs.first_entry(pair.id, &mut events).await;
         // What is sent now goes on that stream, numbered from 1.
         client.send(&pair, 1, "an answer").unwrap();
         let (frame, _) = theirs.next_send().await;
@@ -178,9 +176,7 @@ async fn what_the_server_pushed_on_goes_on_after_a_loss_and_after_an_orderly_end
         let (client, mut events, link) = online(&server, server.options()).await;
         let pair = client.pair(BOB);
         let mut stream = Stream::open(&link.connection).await;
-        stream.attach(pair.id, 0, 1).await;
-        stream.push(1).await;
-        assert_eq!(entries(&mut events, 1).await, [1]);
+        stream.first_entry(pair.id, &mut events).await;
         link.close(99);
 
         let link = server.sign_in().await;
@@ -206,9 +202,7 @@ async fn a_stream_of_the_servers_that_starts_too_late_makes_the_client_attach_an
         let (client, mut events, link) = online(&server, server.options()).await;
         let pair = client.pair(BOB);
         let mut theirs = Stream::open(&link.connection).await;
-        theirs.attach(pair.id, 0, 1).await;
-        theirs.push(1).await;
-        assert_eq!(entries(&mut events, 1).await, [1]);
+        theirs.first_entry(pair.id, &mut events).await;
         theirs.finish();
         assert!(theirs.try_next().await.is_none_or(|(_, what)| matches!(what, What::Receipts(_))));
 
