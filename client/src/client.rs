@@ -1,6 +1,7 @@
 //! The client's handle.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -194,6 +195,7 @@ impl Client {
             probes_sent: AtomicU64::new(0),
             dial_now: Notify::new(),
             redial: Notify::new(),
+            alternatives: Mutex::default(),
             outbox_empty: Notify::new(),
             requests: shared::new_requests(),
             tasks: TaskTracker::new(),
@@ -406,6 +408,11 @@ impl Client {
     /// What carries the connection, while there is one.
     pub fn transport(&self) -> Option<TransportKind> {
         self.shared().state.lock().connection.as_ref().map(Connection::kind)
+    }
+
+    /// Where the connection goes, while there is one: which of the server's addresses.
+    pub fn server(&self) -> Option<SocketAddr> {
+        self.shared().state.lock().connection.as_ref().map(Connection::remote_address)
     }
 
     /// How it is doing. Takes the connection's lock: sample it, don't call it per message.

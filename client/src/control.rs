@@ -15,6 +15,10 @@ use crate::presence;
 use crate::session::{Ended, Next, control_ended};
 use crate::shared::Shared;
 
+/// Other gateways that a GoAway names, at the most, and bytes of each.
+const ALTERNATIVES_MAX: usize = 16;
+const NAME_BYTES_MAX: usize = 255;
+
 /// Reads the control stream until it ends.
 pub(crate) async fn read(
     shared: &Arc<Shared>,
@@ -44,6 +48,9 @@ pub(crate) async fn read(
                 None
             }
             What::GoAway(said) => {
+                let named = said.alternatives.iter().take(ALTERNATIVES_MAX);
+                *shared.alternatives.lock() =
+                    named.filter(|name| name.len() <= NAME_BYTES_MAX).cloned().collect();
                 tokio::time::sleep(between(&said)).await;
                 return Ended { why: OfflineReason::Closed(Code::GoingAway), next: Next::HandOver };
             }

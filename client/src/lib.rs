@@ -50,6 +50,7 @@ pub mod terminal;
 mod timeline;
 mod tls;
 mod typing;
+mod unrest;
 mod watch;
 mod way_back;
 

@@ -27,6 +27,10 @@ const EARLY_PATIENCE: Duration = Duration::from_millis(1_500);
 pub(crate) struct Line {
     dialer: Dialer,
     own: Mutex<Option<quinn::Endpoint>>,
+    /// How many addresses the server had when it was dialed last.
+    addresses: AtomicUsize,
+    /// What is tried before the server's own addresses; the last one first.
+    preferred: Mutex<Vec<String>>,
     /// Which address the next dial tries.
     turn: AtomicUsize,
     /// Where TCP connections have their tasks.
@@ -55,7 +59,9 @@ struct Aim {
 impl Line {
     pub(crate) fn new(dialer: Dialer, tasks: TaskTracker) -> Self {
         let (own, last, ready) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { dialer, own, turn: AtomicUsize::new(0), tasks, last, ready }
+        let preferred = Mutex::default();
+        let (addresses, turn) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { dialer, own, addresses, preferred, turn, tasks, last, ready }
     }
 
     /// Dials, and while there is no answer anew, also when `anew` is notified. Each try goes to the
@@ -168,8 +174,32 @@ impl Line {
         Ok(connection)
     }
 
+    /// Whether there is another address to try.
+    pub(crate) fn has_others(&self) -> bool {
+        self.addresses.load(Ordering::Relaxed) > 1
+    }
+
+    /// The next dials go to these first, `HOST:PORT`, each once.
+    pub(crate) fn prefer(&self, names: Vec<String>) {
+        if !names.is_empty() {
+            *self.preferred.lock() = names.into_iter().rev().collect();
+        }
+    }
+
     async fn aim(&self) -> Result<Aim, ClientError> {
+        loop {
+            // Not held over the look-up.
+            let next = self.preferred.lock().pop();
+            let Some(name) = next else { break };
+            // One that is not found is left out.
+            let found = tokio::net::lookup_host(&name).await;
+            if let Some(address) = found.ok().and_then(|mut found| found.next()) {
+                *self.last.lock() = Some(address);
+                return Ok(self.aim_at(address));
+            }
+        }
         let addresses = self.dialer.addresses().await?;
+        self.addresses.store(addresses.len(), Ordering::Relaxed);
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let address = addresses[turn % addresses.len()];
         *self.last.lock() = Some(address);

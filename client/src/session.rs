@@ -105,7 +105,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 
 pub(crate) struct Session {
     pub(crate) shared: Arc<Shared>,
-    line: Line,
+    pub(crate) line: Line,
     token: Mutex<Option<Token>>,
 }
 
@@ -338,6 +338,7 @@ impl Session {
             never = keep_alive::run(&shared, connection) => match never {},
         };
         self.line.go_on_with(found);
+        self.line.prefer(std::mem::take(&mut *shared.alternatives.lock()));
         match (&ended.next, connection.close_reason()) {
             // The connection's own reason says more than what became of one stream.
             (Next::Again(_), Some(reason)) => closed(&reason),

@@ -72,6 +72,8 @@ pub(crate) struct Shared {
     pub(crate) dial_now: Notify,
     /// The network changed under a connection that cannot follow.
     pub(crate) redial: Notify,
+    /// Where a server that goes away has said to go.
+    pub(crate) alternatives: Mutex<Vec<String>>,
     pub(crate) outbox_empty: Notify,
     pub(crate) requests: Semaphore,
     pub(crate) tasks: TaskTracker,

@@ -14,7 +14,8 @@ impl Session {
     pub(crate) async fn stand_by(&self, connection: &Connection) -> Ended {
         let (said, mut doubt) = channel(Doubt::Sure);
         let mut silence = said.subscribe();
-        let watching = watch::run(&self.shared, connection, &said);
+        let has_others = self.line.has_others();
+        let watching = watch::run(&self.shared, connection, has_others, &said);
         // The sender lives as long as these wait.
         let dialing = async {
             while doubt.wait_for(|doubt| *doubt > Doubt::Sure).await.is_ok() {

@@ -12,6 +12,7 @@ use petrel_transport::Connection;
 use tokio::sync::watch;
 
 use crate::shared::Shared;
+use crate::unrest::Unrest;
 
 /// A shorter silence is left to QUIC.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -19,6 +20,8 @@ const PATIENCE: Duration = Duration::from_millis(250);
 const IDLE_TICK: Duration = Duration::from_secs(10);
 /// Between two looks while the connection is in doubt and not probed.
 const DOUBT_TICK: Duration = Duration::from_millis(500);
+/// Where the server has several addresses, another one is tried after so long a silence: gateways die one at a time.
+const OTHERS_AFTER: Duration = Duration::from_secs(1);
 /// After a change of networks the connection is in doubt when for two round trips and this nothing came.
 const MOVE_PATIENCE: Duration = Duration::from_millis(300);
 
@@ -53,14 +56,17 @@ struct Moved {
 #[derive(Debug)]
 struct Watch {
     prober: Prober,
+    /// After so long a silence another connection is tried beside this one.
+    doubt_after: Duration,
     silence_max: Duration,
     /// After a change of networks, until something comes.
     moved: Option<Moved>,
 }
 
 impl Watch {
-    fn new(silence_max: Duration) -> Self {
-        Self { prober: Prober::new(PATIENCE), silence_max, moved: None }
+    fn new(silence_max: Duration, has_others: bool) -> Self {
+        let doubt_after = if has_others { silence_max.min(OTHERS_AFTER) } else { silence_max };
+        Self { prober: Prober::new(PATIENCE), doubt_after, silence_max, moved: None }
     }
 
     /// The device's network is another one.
@@ -78,13 +84,21 @@ impl Watch {
     ) -> (Look, Doubt) {
         let mut look = self.prober.look(now, counts, rtt, waiting);
         self.moved = self.moved.filter(|moved| counts.heard == moved.heard);
-        let doubt = if self.prober.silent(now) >= self.silence_max {
+        let silent = self.prober.silent(now);
+        let doubt = if silent >= self.silence_max {
             Doubt::Silent
+        } else if silent >= self.doubt_after {
+            Doubt::Doubtful
         } else if self.moved.is_some_and(|moved| now >= moved.until) {
             Doubt::Doubtful
         } else {
             Doubt::Sure
         };
+        // The look that finds it is not to be late.
+        if silent < self.doubt_after && !silent.is_zero() {
+            let due = now + (self.doubt_after - silent);
+            look.again = Some(look.again.map_or(due, |at| at.min(due)));
+        }
         if doubt > Doubt::Sure {
             look.again = look.again.or(Some(now + DOUBT_TICK));
         }
@@ -99,9 +113,11 @@ impl Watch {
 pub(crate) async fn run(
     shared: &Arc<Shared>,
     connection: &Connection,
+    has_others: bool,
     said: &watch::Sender<Doubt>,
 ) -> Infallible {
-    let mut watch = Watch::new(shared.options.silence_max);
+    let mut watch = Watch::new(shared.options.silence_max, has_others);
+    let mut unrest = Unrest::default();
     let mut attention = shared.attention.subscribe();
     let probes = shared.state.lock().probes;
     let mut due = None;
@@ -129,13 +145,17 @@ pub(crate) async fn run(
         }
         let counts = Counts { heard: stats.received, asked: stats.asked };
         let (look, doubt) = watch.look(now, counts, stats.rtt, shared.is_waiting());
-        if look.probe && probes {
+        let show = match shared.attention.is_background() {
+            true => unrest.rest(&stats),
+            false => unrest.look(now, &stats),
+        };
+        if (look.probe || show.now) && probes {
             shared.probes_sent.fetch_add(1, Ordering::Relaxed);
             // A connection that is over needs none.
             connection.send_datagram(probe::datagram(false)).ok();
         }
         said.send_if_modified(|before| std::mem::replace(before, doubt) != doubt);
-        due = look.again;
+        due = look.again.into_iter().chain(show.again).min();
     }
 }
 
@@ -152,7 +172,7 @@ mod tests {
     #[test]
     fn silence_is_doubted_after_its_limit_until_something_comes() {
         let start = Instant::now();
-        let mut watch = Watch::new(Duration::from_secs(3));
+        let mut watch = Watch::new(Duration::from_secs(3), false);
         watch.prober.stir(start);
         let mut heard = Counts { heard: 0, asked: 1 };
         let mut doubts = Vec::new();
@@ -170,9 +190,30 @@ mod tests {
     }
 
     #[test]
+    fn where_there_are_other_gateways_one_is_tried_after_a_second_of_silence() {
+        let start = Instant::now();
+        let mut watch = Watch::new(Duration::from_secs(3), true);
+        watch.prober.stir(start);
+        let counts = Counts { heard: 0, asked: 1 };
+        let (mut at_ms, mut doubts) = (250, Vec::new());
+        while at_ms < 4_000 {
+            let (look, doubt) = watch.look(at(start, at_ms), counts, RTT, true);
+            doubts.push((at_ms, doubt));
+            let again = look.again.map_or(4_000, |due| (due - start).as_millis());
+            at_ms = u64::try_from(again).unwrap_or(4_000);
+        }
+        let first = |wanted| doubts.iter().find(|(_, doubt)| *doubt == wanted).map(|(ms, _)| *ms);
+        assert!(
+            first(Doubt::Doubtful).is_some_and(|ms| (1_000..=1_300).contains(&ms)),
+            "{doubts:?}"
+        );
+        assert!(first(Doubt::Silent).is_some_and(|ms| ms >= 3_000), "{doubts:?}");
+    }
+
+    #[test]
     fn after_a_change_of_networks_silence_is_doubted_soon() {
         let start = Instant::now();
-        let mut watch = Watch::new(Duration::from_secs(3));
+        let mut watch = Watch::new(Duration::from_secs(3), false);
         let mut counts = Counts { heard: 9, asked: 5 };
         watch.look(start, counts, RTT, false);
         watch.moved(start, 9, RTT);

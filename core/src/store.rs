@@ -3,6 +3,7 @@
 
 mod account;
 mod group;
+mod journal;
 mod relation;
 
 use std::fmt;
@@ -18,6 +19,7 @@ use crate::id::{
 
 pub use account::{AccountRecord, AccountStore, DeviceLine, NewDevice, PasswordRecord};
 pub use group::{GroupStore, JoinRequest, MemberLine};
+pub use journal::{Journal, JournalMark, JournalRow, LANES_MAX, NodeLine, NodeRecord};
 pub use relation::{ContactLine, RelationRecord, RelationStore};
 
 /// A store that could not do what it was asked. Ours to see to; the caller is
@@ -406,4 +408,6 @@ pub trait Store:
     fn writers(&self) -> usize;
     /// Whether other gateways may write to it as well, so that what one has in memory may be older.
     fn is_shared(&self) -> bool;
+    /// What several gateways on it know of each other; `None` if there can be but one.
+    fn journal(&self) -> Option<&dyn Journal>;
 }

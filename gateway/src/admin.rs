@@ -4,6 +4,7 @@
 
 mod api;
 mod arguments;
+mod cluster;
 mod devices;
 mod groups;
 mod listener;
@@ -31,7 +32,7 @@ use crate::health::Health;
 pub(crate) use api::Api;
 pub(crate) use listener::FewConnections;
 pub use openapi::text as openapi_text;
-pub use table::{Argument, COMMANDS, Command, Field, GROUPS, Kind, Shape, find};
+pub use table::{Argument, COMMANDS, Command, DEFAULT_NAME, Field, GROUPS, Kind, Shape, find};
 pub(crate) use token::AdminToken;
 pub use token::read_token;
 
@@ -83,17 +84,20 @@ struct Ready {
     /// For how long the oldest commit under way has not succeeded.
     commit_under_way_ms: u64,
     connections: usize,
+    /// What works less well than it should, while chat goes on.
+    degraded: Vec<&'static str>,
 }
 
 async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {
-    let draining = admin.gateway.stopping.is_cancelled();
+    let draining = admin.gateway.is_going();
     let storage = admin.health.storage();
     let stalled = admin.gateway.writers().stalled();
     let ready = !draining && storage.reachable && stalled < STALLED_MAX;
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let connections = admin.gateway.doors.connections();
     let commit_under_way_ms = u64::try_from(stalled.as_millis()).unwrap_or(u64::MAX);
-    let answer = Ready { ready, draining, storage, commit_under_way_ms, connections };
+    let degraded = admin.gateway.degraded();
+    let answer = Ready { ready, draining, storage, commit_under_way_ms, connections, degraded };
     // These types always serialise.
     let body = serde_json::to_string(&answer).unwrap_or_default();
     (status, [(header::CONTENT_TYPE, "application/json")], body + "\n")

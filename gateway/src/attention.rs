@@ -66,7 +66,7 @@ impl Gateway {
         let Some(owed) = session.queue().set_background(hold_s) else { return };
         metrics::background::changed(is_background);
         self.sessions.changed(session.user());
-        self.presence.note(session.user());
+        self.attendance_changed(session.user());
         if is_background {
             // Until now its user was there.
             self.seen.note(session.device());

@@ -206,8 +206,10 @@ async fn hand_out(
         match cell {
             Some(cell) => gateway.offer(&cell, entry, Some(event)),
             // A group that this request has made.
-            None if matches!(log, Log::Group(_)) => gateway.announce(entry).await,
-            None => {}
+            None => match log {
+                Log::Group(_) => gateway.announce(entry).await,
+                Log::Of(user) => gateway.forward_to_user(user, &entry),
+            },
         }
     }
 }
@@ -233,7 +235,10 @@ impl Gateway {
     async fn announce(self: &Arc<Self>, entry: Entry) {
         // Whoever does not hear of it now finds it in the list.
         let Ok(Some(cell)) = self.conversation(entry.conversation).await else { return };
-        cell.with(|conversation| self.hand_out_first(&cell, conversation, entry));
+        cell.with(|conversation| {
+            self.forward(&cell, conversation, &entry);
+            self.hand_out_first(&cell, conversation, entry);
+        });
     }
 
     /// Reads what is in the log behind what was handed out here, after an answer that got lost.

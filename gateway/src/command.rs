@@ -2,6 +2,7 @@
 
 mod admin;
 mod chat;
+mod cluster;
 mod config;
 mod dictionary;
 mod doctor;
@@ -55,6 +56,9 @@ enum Command {
     /// Looks after a gateway that runs here: users, devices, groups.
     #[command(subcommand)]
     Admin(Admin),
+    /// Several gateways on one database: how they are, and certificates for them.
+    #[command(subcommand)]
+    Cluster(cluster::Cluster),
 }
 
 #[derive(Debug, Subcommand)]
@@ -88,6 +92,10 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Some(Command::Config(command)) => return config::run(&command, layers),
         Some(Command::Doctor(options)) => return doctor::run(&options, layers()),
         Some(Command::Admin(Admin::Call(call))) => admin::run(call, &load()?),
+        Some(Command::Cluster(cluster::Cluster::Status { json })) => {
+            admin::run(cluster::status(json)?, &load()?)
+        }
+        Some(Command::Cluster(cluster::Cluster::Certificates(options))) => options.make(),
         Some(Command::Admin(Admin::Seed { users, prefix, out })) => {
             let config = load()?;
             runtime(0)?.block_on(petrel_gateway::seed::seed(&config, users, &prefix, &out))

@@ -55,6 +55,8 @@ configuration! {
         pub storage: Storage,
         /// The mirror of who is signed in where.
         pub redis: Redis,
+        /// Other gateways on the same database.
+        pub cluster: Cluster,
         /// A message's way.
         pub message: Message,
         /// Groups.
@@ -82,6 +84,9 @@ section! {
         /// TCP address for clients whose network lets no UDP through: `same` (as `gateway.listen`), an
         /// address of its own (clients are told its port), or `off`.
         pub listen_tcp: TcpListen = TcpListen::Same,
+        /// Where clients reach this gateway itself and not another one behind the same balancer, as `HOST:PORT`: told
+        /// to clients of gateways that drain. Default: clients find another one by what brought them here.
+        pub advertise: Option<String> = None => "gw-1.example.org:4433",
         /// Connections at once, at the most, on UDP and TCP together.
         pub connections_max: Bounded<1, 1_000_000> = Bounded(25_000),
         /// Memory that all connections' windows and queues may take together when
@@ -96,6 +101,9 @@ section! {
         /// Handshakes under way at once, at the most, half of them from one source address; beyond it
         /// nobody is answered, and clients come again by themselves.
         pub handshakes_max: Bounded<2, 1_000_000> = Bounded(8_192),
+        /// Connections let in a second for each core while messages are being sent; more of them wait, so that a
+        /// storm of reconnects does not hold up those who chat. While nobody sends, all come in at once.
+        pub connects_beside_chat: Bounded<1, 1_000_000> = Bounded(300),
         /// From the first packet to the end of the TLS handshake, at the most.
         pub handshake_timeout: Span<500, 60_000> = Span(5_000),
         /// From the end of the handshake to Hello, at the most.
@@ -179,6 +187,25 @@ section! {
         pub url: Option<Secret> = None => "redis://:password@127.0.0.1:6379/0",
         /// A gateway that is silent for so long counts as dead: all its entries are void.
         pub lease: Span<1_000, 300_000> = Span(15_000),
+    }
+}
+
+section! {
+    /// Other gateways on the same database (PostgreSQL): they are found in it, and linked by QUIC with
+    /// certificates on both sides (`petrel cluster certificates` makes them).
+    pub struct Cluster {
+        /// UDP address for other gateways. Default: none, this gateway is alone.
+        pub listen: Option<SocketAddr> = None => "10.0.0.1:4434",
+        /// Where others reach it, as `HOST:PORT`. Default: as `cluster.listen`.
+        pub advertise: Option<String> = None => "gw-1.example.org:4434",
+        /// This gateway's name, which its certificate carries: as a DNS name, and no other gateway's.
+        pub name: Option<String> = None => "gw-1",
+        /// The authority that has signed the certificates of all gateways (PEM).
+        pub ca: Option<PathBuf> = None => "/etc/petrel/cluster/ca.pem",
+        /// This gateway's certificate (PEM).
+        pub certificate: Option<PathBuf> = None => "/etc/petrel/cluster/gw-1.pem",
+        /// Its key (PEM).
+        pub key: Option<PathBuf> = None => "/etc/petrel/cluster/gw-1.key",
     }
 }
 
@@ -360,6 +387,7 @@ impl Config {
         {
             return Err(("redis.url", problem));
         }
+        self.check_cluster()?;
         let cap = self.connection_bytes_max();
         let needed = cap.saturating_mul(self.gateway.connections_max.0);
         if needed > self.gateway.memory_budget.0 {
@@ -373,6 +401,50 @@ impl Config {
                     self.gateway.memory_budget.0 / cap
                 ),
             ));
+        }
+        Ok(())
+    }
+
+    fn check_cluster(&self) -> Result<(), (&'static str, String)> {
+        let cluster = &self.cluster;
+        for (key, address) in [
+            ("cluster.advertise", &cluster.advertise),
+            ("gateway.advertise", &self.gateway.advertise),
+        ] {
+            let Some(address) = address else { continue };
+            let is_sound = address.len() <= 255
+                && address.rsplit_once(':').is_some_and(|(host, port)| {
+                    !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
+                });
+            if !is_sound {
+                return Err((key, format!("{address:?} is not HOST:PORT")));
+            }
+        }
+        let Some(listen) = cluster.listen else { return Ok(()) };
+        let url = self.storage_url();
+        if url.starts_with("sqlite:") {
+            let problem = "several gateways need PostgreSQL (storage.url)".to_owned();
+            return Err(("cluster.listen", problem));
+        }
+        let set = [
+            ("cluster.name", cluster.name.is_some()),
+            ("cluster.ca", cluster.ca.is_some()),
+            ("cluster.certificate", cluster.certificate.is_some()),
+            ("cluster.key", cluster.key.is_some()),
+        ];
+        if let Some((missing, _)) = set.iter().find(|(_, is_set)| !is_set) {
+            let problem = format!("{missing} is missing, which cluster.listen needs");
+            return Err(("cluster.listen", problem));
+        }
+        if let Some(name) = &cluster.name
+            && rustls_pki_types::DnsName::try_from(name.as_str()).is_err()
+        {
+            return Err(("cluster.name", format!("{name:?} cannot be a DNS name")));
+        }
+        if cluster.advertise.is_none() && listen.ip().is_unspecified() {
+            let problem =
+                format!("{listen} is no address that others can use; set cluster.advertise");
+            return Err(("cluster.listen", problem));
         }
         Ok(())
     }

@@ -37,6 +37,8 @@ pub(crate) struct Context {
     pub gate: Gate,
     /// Set by the control stream at sign-in; streams that came early wait for it.
     pub session: SetOnce<Arc<Session>>,
+    /// Whether a session that began before the handshake was done is known to all others.
+    pub is_in: Gate,
     /// What its streams may hold and do together.
     pub intake: Arc<Intake>,
 }
@@ -57,11 +59,23 @@ impl Context {
 
     /// Waits until the handshake is done; `false` if the connection ends before.
     pub(crate) async fn is_proven(&self) -> bool {
+        self.is_opened(&self.gate).await
+    }
+
+    async fn is_opened(&self, gate: &Gate) -> bool {
         tokio::select! {
             biased;
-            () = self.gate.opened() => true,
+            () = gate.opened() => true,
             _ = self.connection.closed() => false,
         }
+    }
+
+    /// The session, once there is one that is told what others do: what is stored after a request of it has read
+    /// is pushed. `None` if the connection ends before.
+    pub(crate) async fn entered(&self) -> Option<&Arc<Session>> {
+        let session = self.signed_in().await?;
+        let is_in = !session.is_early() || self.is_opened(&self.is_in).await;
+        is_in.then_some(session)
     }
 
     /// Waits until that may be done which a stream begins with: all but Hello and Attach after the
@@ -102,8 +116,9 @@ impl Drop for Fuse {
 
 /// Lets a connection attempt in or turns it away, before any cryptography is done for it. The first
 /// and dearest part of the handshake is done here and now, by the one task that accepts, and not by
-/// as many tasks as there are attempts: in a storm of them all others wait for one at the most.
-pub(crate) fn admit(gateway: &Arc<Gateway>, incoming: Incoming) {
+/// as many tasks as there are attempts: in a storm of them all others wait for one at the most. Beside chat
+/// each waits for its turn; who is turned away or has to prove its address does not.
+pub(crate) async fn admit(gateway: &Arc<Gateway>, incoming: Incoming) {
     let source = incoming.remote_address().ip();
     let entered = Doors::enter(gateway, source, incoming.remote_address_validated());
     let (place, counted) = match entered {
@@ -125,6 +140,7 @@ pub(crate) fn admit(gateway: &Arc<Gateway>, incoming: Incoming) {
     if incoming.remote_address_validated() {
         metrics::address_known();
     }
+    gateway.pace.turn().await;
     let began = std::time::Instant::now();
     match incoming.accept() {
         Ok(connecting) => {
@@ -206,8 +222,14 @@ async fn begin(
     let (connection, proof) = beginning.await?;
     let _fuse = Fuse::of(&connection);
     let intake = Arc::new(Intake::new(Arc::clone(&gateway), connection.clone()));
-    let (gate, session) = (Gate::default(), SetOnce::new());
-    let context = Arc::new(Context { gateway, connection, gate, session, intake });
+    let context = Arc::new(Context {
+        gateway,
+        connection,
+        gate: Gate::default(),
+        session: SetOnce::new(),
+        is_in: Gate::default(),
+        intake,
+    });
     let accepting = async {
         let mut is_first = true;
         while let Ok((send, recv)) = context.connection.accept_bi().await {

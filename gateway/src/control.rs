@@ -93,6 +93,7 @@ async fn confirm(
         // Fan-out knows it now; what was said since its streams attached is read from the store.
         session.queue().proven();
         let held = session.release_receipts();
+        context.is_in.open();
         spawn_receipts(gateway, session, held);
     }
     metrics::sign_in(None);

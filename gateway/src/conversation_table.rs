@@ -13,6 +13,7 @@ use petrel_storage::budget::Share;
 use rustc_hash::FxHashMap;
 
 use crate::clock;
+use crate::cluster::Interest;
 use crate::fanout::Origin;
 use crate::fanout::large::LargeQueue;
 
@@ -27,6 +28,7 @@ pub(crate) struct Cell {
     loading: tokio::sync::Mutex<()>,
     share: Share,
     large: LargeQueue,
+    interest: Mutex<Interest>,
     used_s: AtomicU32,
     doubted_s: AtomicU32,
 }
@@ -45,6 +47,11 @@ impl Cell {
     /// What waits to be handed out to many handles.
     pub(crate) fn large(&self) -> &LargeQueue {
         &self.large
+    }
+
+    /// At which other gateways its members are, if they are many. Its lock comes after the conversation's.
+    pub(crate) fn interest(&self) -> &Mutex<Interest> {
+        &self.interest
     }
 
     /// Judges a message by what is known here.
@@ -108,6 +115,7 @@ impl ConversationTable {
                     loading: tokio::sync::Mutex::new(()),
                     share: make_share(),
                     large: LargeQueue::default(),
+                    interest: Mutex::default(),
                     used_s: AtomicU32::new(0),
                     doubted_s: AtomicU32::new(0),
                 })
@@ -159,6 +167,15 @@ impl ConversationTable {
                     }) == Some(true)
             });
         }
+    }
+
+    /// All that are in memory.
+    pub(crate) fn all(&self) -> Vec<Arc<Cell>> {
+        let loaded = |cell: &&Arc<Cell>| cell.state.lock().is_some();
+        self.shards
+            .iter()
+            .flat_map(|s| s.lock().values().filter(loaded).cloned().collect::<Vec<_>>())
+            .collect()
     }
 
     /// How many are in memory.

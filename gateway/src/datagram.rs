@@ -36,11 +36,16 @@ pub(crate) async fn forget(connection: &Connection) {
 pub(crate) async fn read(context: &Context) {
     let (mut typist, mut answers, mut read) = (Typist::default(), Answers::default(), 0u32);
     let (mut used, rate) = (Bucket::default(), context.gateway.rates.datagrams);
+    let mut address = context.connection.remote_address();
     while let Ok(datagram) = context.connection.read_datagram().await {
         if used.take(rate, clock::monotonic_ns()).is_err() {
             metrics::excess(metrics::Excess::Datagrams);
         } else if let Some(session) = context.session.get() {
             let bytes = datagram.len();
+            let before = std::mem::replace(&mut address, context.connection.remote_address());
+            if address != before {
+                session.moved();
+            }
             match frame::decode(datagram) {
                 Ok((_, What::Echo(echo))) => {
                     if let Some(inboxes) = session.echo_inboxes() {

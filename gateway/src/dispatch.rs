@@ -89,7 +89,7 @@ pub(crate) async fn serve(
         | What::ChangeAccount(_)
         | What::SetConversation(_)
         | What::HideEntries(_)) => {
-            let Some(session) = context.signed_in().await else { return };
+            let Some(session) = context.entered().await else { return };
             let Ok(_turn) = session.requests_under_way().try_acquire() else {
                 let text = format!("at most {} requests at once", crate::session::REQUESTS_AT_ONCE);
                 return stream::refuse(send, &mut incoming, Code::TooManyStreams, text).await;

@@ -55,6 +55,9 @@ const LATE_PACKETS: Duration = Duration::from_secs(60);
 /// Between two tries of a repair while the store does not answer.
 const REPAIR_RETRY: Duration = Duration::from_millis(200);
 
+/// An entry before one that has come is on its way for so long, if another gateway stored it.
+const ON_ITS_WAY: Duration = Duration::from_millis(20);
+
 /// The gateway's side of the writers.
 #[derive(Debug)]
 pub(crate) struct Fanout {
@@ -154,6 +157,9 @@ impl Gateway {
         let mut locked = cell.lock();
         let Some(conversation) = locked.as_mut() else { return };
         let origins = conversation.end(append.sender, append.id);
+        if stored.new {
+            self.forward(&cell, conversation, &entry);
+        }
         let offered = conversation.offer(entry, origins);
         if let Some(answered) = offered.answered {
             for origin in &answered.origins {
@@ -237,19 +243,53 @@ impl Gateway {
         }
     }
 
-    /// Hands out an entry that a request has written, with what it did to the group, if anything.
+    /// Hands out an entry that a request has written, with what it did to the group, if anything; to the other
+    /// gateways too.
     pub(crate) fn offer(self: &Arc<Self>, cell: &Arc<Cell>, entry: Entry, event: Option<Event>) {
         let mut locked = cell.lock();
         let Some(conversation) = locked.as_mut() else { return };
+        // Whoever joins with it is a reader once it is taken over, and whoever leaves is one of it still.
+        let forwarded = self.cluster.is_linked().then(|| entry.clone());
         let offered = match event {
             Some(event) => conversation.offer_event(entry, event),
             None => conversation.offer(entry, Vec::new()),
         };
+        if let Some(entry) = forwarded {
+            self.forward(cell, conversation, &entry);
+        }
         self.hand_out(cell, conversation, offered.ready);
         drop(locked);
         if offered.repair {
             self.spawn_repair(Arc::clone(cell));
         }
+    }
+
+    /// Hands out an entry that another gateway has committed.
+    pub(crate) fn offer_from_peer(self: &Arc<Self>, cell: &Arc<Cell>, entry: Entry) {
+        let repair = cell.with(|conversation| {
+            let offered = conversation.offer(entry, Vec::new());
+            self.hand_out(cell, conversation, offered.ready);
+            offered.repair
+        });
+        if repair == Some(true) {
+            self.spawn_repair(Arc::clone(cell));
+        }
+    }
+
+    /// Tells all readers here that there is something in a conversation; `false` if there is none of them.
+    pub(crate) fn hint_readers(&self, cell: &Cell) -> bool {
+        let told = cell.with(|conversation| {
+            let mut told = false;
+            let (head, _) = conversation.head();
+            for user in conversation.readers(head) {
+                self.sessions.for_each(user, |session| {
+                    self.send_hint(session, conversation);
+                    told = true;
+                });
+            }
+            told
+        });
+        told == Some(true)
     }
 
     /// Hands out the first entry of a log that was not in memory when it was written; if there is
@@ -282,13 +322,31 @@ impl Gateway {
     fn preview(&self, append: &Append, cell: &Arc<Cell>) {
         let locked = cell.lock();
         let Some(conversation) = locked.as_ref() else { return };
+        let frame = translate::preview(append);
+        let own = conversation.origins(append.sender, append.id);
+        if self.show_preview_to(cell, conversation, own, &frame) {
+            self.forward_preview(conversation, append.sender, &frame);
+        }
+    }
+
+    /// Shows the preview of a message that another gateway is storing.
+    pub(crate) fn show_preview(&self, cell: &Cell, frame: &Bytes) {
+        cell.with(|conversation| self.show_preview_to(cell, conversation, &[], frame));
+    }
+
+    /// Shows a preview to all but the sessions that sent the message. `false` if they are too many.
+    fn show_preview_to(
+        &self,
+        cell: &Cell,
+        conversation: &Conversation<Origin>,
+        own: &[Origin],
+        frame: &Bytes,
+    ) -> bool {
         let handles: usize = conversation.members().map(|u| self.sessions.count(u)).sum();
         if handles > limits::PREVIEW_HANDLES_MAX {
-            return;
+            return false;
         }
-        let frame = translate::preview(append);
         let (now_s, next) = (clock::coarse_s(), conversation.next());
-        let own = conversation.origins(append.sender, append.id);
         // A stream that is opened now would begin behind the entries that wait.
         let opens = !cell.large().is_busy();
         for user in conversation.members() {
@@ -297,11 +355,12 @@ impl Gateway {
                 if session.wants_previews() && !is_origin {
                     let attach = |after| self.attach_frame(conversation, session, after);
                     let opening = opens.then_some((next, attach));
-                    session.queue().put_ephemeral(cell.id(), &frame, now_s, opening);
+                    session.queue().put_ephemeral(cell.id(), frame, now_s, opening);
                 }
             });
         }
         metrics::get().previews.increment(1);
+        true
     }
 
     /// The first frame of a stream that the server opens.
@@ -381,6 +440,9 @@ impl Gateway {
         metrics::get().repairs.increment(1);
         let gateway = Arc::clone(self);
         self.tasks.spawn(async move {
+            if gateway.closes_by_itself(&cell).await {
+                return;
+            }
             while !gateway.stopping.is_cancelled() {
                 let progress = gateway.repair_round(&cell).await;
                 let again = cell.with(|conversation| {
@@ -396,6 +458,26 @@ impl Gateway {
                 }
             }
         });
+    }
+
+    /// Whether what was missing has come over a link to another gateway, as it mostly does. As long as anything
+    /// comes it is waited for.
+    async fn closes_by_itself(self: &Arc<Self>, cell: &Arc<Cell>) -> bool {
+        let mut before = None;
+        while self.cluster.is_linked() {
+            let stands = cell.with(|conversation| {
+                let (ready, is_open) = conversation.repaired();
+                self.hand_out(cell, conversation, ready);
+                (is_open, conversation.next())
+            });
+            match stands {
+                Some((true, next)) if before != Some(next) => before = Some(next),
+                Some((true, _)) => return false,
+                _ => return true,
+            }
+            tokio::time::sleep(ON_ITS_WAY).await;
+        }
+        false
     }
 
     async fn repair_round(self: &Arc<Self>, cell: &Arc<Cell>) -> bool {

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use petrel_core::conversation::SendRules;
 use petrel_core::error::Rejection;
 use petrel_core::group::GroupLimits;
-use petrel_core::id::ConversationId;
+use petrel_core::id::{ConversationId, NodeId, UserId};
 use petrel_core::limits;
 use petrel_core::rate::Rate;
 use petrel_core::store::Store;
@@ -17,12 +17,15 @@ use tokio_util::task::TaskTracker;
 
 use crate::attach::unavailable;
 use crate::auth::Tokens;
+use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::conversation_table::{Cell, ConversationTable};
 use crate::dictionaries::Dictionaries;
 use crate::doors::Doors;
+use crate::drain::Drain;
 use crate::fanout::Tag;
 use crate::issuer::Issuer;
+use crate::pace::Pace;
 use crate::password::Passwords;
 use crate::presence::Presence;
 use crate::receipts::Receipts;
@@ -84,6 +87,10 @@ pub(crate) struct Gateway {
     pub conversations: ConversationTable,
     /// Receipts on their way to the store and to other members.
     pub receipts: Receipts,
+    /// The other gateways.
+    pub cluster: Cluster,
+    /// Whether clients are sent to them.
+    pub drain: Drain,
     /// Who watches whom.
     pub presence: Presence,
     /// Who types, as far as that has to wait for the store.
@@ -100,6 +107,8 @@ pub(crate) struct Gateway {
     pub seen: Seen,
     /// Who may come in, and how often.
     pub doors: Doors,
+    /// How fast they come in while others chat.
+    pub pace: Pace,
     /// Per session.
     pub rates: Rates,
     /// What is allowed of messages.
@@ -127,6 +136,7 @@ impl Gateway {
         budget: Budget,
         (tokens, issuer): (Tokens, Option<Issuer>),
         passwords: Passwords,
+        node: NodeId,
     ) -> Self {
         let m = &config.message;
         let rates = Rates::new(m);
@@ -143,14 +153,16 @@ impl Gateway {
             send_rules,
             group_limits,
             doors: Doors::new(&config),
+            pace: Pace::new(config.gateway.connects_beside_chat.to_u32()),
             sessions: SessionTable::new(config.redis.url.is_some()),
             revoked: RevokedDevices::new(config.auth.token_life.0),
-            config,
             store,
             dictionaries,
             budget,
             conversations: ConversationTable::default(),
             receipts: Receipts::default(),
+            cluster: Cluster::new(&config, node),
+            drain: Drain::default(),
             presence: Presence::default(),
             typing: Typing::default(),
             tokens,
@@ -162,6 +174,7 @@ impl Gateway {
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
             writers: OnceLock::new(),
+            config,
         }
     }
 
@@ -183,7 +196,7 @@ impl Gateway {
     pub(crate) fn enter(&self, session: &Arc<Session>) -> bool {
         let is_in = self.sessions.insert(Arc::clone(session), limits::SESSIONS_PER_USER_MAX);
         if is_in {
-            self.presence.note(session.user());
+            self.attendance_changed(session.user());
         }
         is_in
     }
@@ -192,11 +205,22 @@ impl Gateway {
     pub(crate) fn leave(&self, session: &Arc<Session>) {
         self.presence.end(session);
         if self.sessions.remove(session) {
-            self.presence.note(session.user());
+            self.attendance_changed(session.user());
             if session.is_attentive() {
                 self.seen.note(session.device());
             }
         }
+    }
+
+    /// Whether its clients are to go elsewhere.
+    pub(crate) fn is_going(&self) -> bool {
+        self.stopping.is_cancelled() || self.drain.is_under_way()
+    }
+
+    /// Who of a user's devices is here, or looks, has changed.
+    pub(crate) fn attendance_changed(&self, user: UserId) {
+        self.presence.note(user);
+        self.cluster.note(user);
     }
 
     /// A conversation, from memory or the store.

@@ -109,7 +109,7 @@ impl Health {
             gauge!("petrel_gateway_mirror_dirty_users_max").set(as_gauge(MARKED_MAX));
             gauge!("petrel_gateway_mirror_lag_seconds").set(lag.as_secs_f64());
         }
-        let draining = gateway.stopping.is_cancelled();
+        let draining = gateway.is_going();
         gauge!("petrel_gateway_draining").set(f64::from(u8::from(draining)));
         self.sample_storage(gateway);
         crate::process::sample(self.quic_port);

@@ -5,6 +5,7 @@
 //! speaks both wire and core, and no task of a session waits for another session.
 
 pub mod admin;
+pub mod authority;
 pub mod config;
 pub mod doctor;
 pub mod server;
@@ -17,6 +18,7 @@ mod auth;
 mod body;
 mod change;
 mod clock;
+mod cluster;
 mod conduct;
 mod connection;
 mod connection_id;
@@ -27,6 +29,7 @@ mod dictionaries;
 mod directory_mirror;
 mod dispatch;
 mod doors;
+mod drain;
 mod early;
 mod endpoint;
 mod fanout;
@@ -37,6 +40,7 @@ mod intake;
 mod issuer;
 mod keys;
 mod metrics;
+mod pace;
 mod password;
 mod presence;
 mod process;

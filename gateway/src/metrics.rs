@@ -2,6 +2,7 @@
 //! event. Names follow Prometheus' rules; labels come from enums only.
 
 pub(crate) mod background;
+pub(crate) mod cluster;
 mod connection;
 mod early;
 mod echo;
@@ -41,6 +42,8 @@ const RATIOS: &[f64] = &[0.0, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0
 pub(crate) struct Metrics {
     /// Addresses that were asked to prove themselves.
     pub retries: Counter,
+    /// Connection attempts that waited for their turn beside chat.
+    pub paced: Counter,
     /// Datagrams of handshakes that were held back from strangers.
     pub guarded: Counter,
     /// Streams accepted.
@@ -107,6 +110,7 @@ pub(crate) struct Metrics {
 pub(crate) fn get() -> &'static Metrics {
     static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
         retries: counter!("petrel_gateway_retries_total"),
+        paced: counter!("petrel_gateway_connections_paced_total"),
         guarded: counter!("petrel_gateway_guarded_datagrams_total"),
         streams: counter!("petrel_gateway_streams_total"),
         deliveries: counter!("petrel_gateway_deliveries_total"),
@@ -260,6 +264,7 @@ fn begin_at_zero() {
     early::begin_at_zero();
     counter!("petrel_process_panics_total").absolute(0);
     path::begin_at_zero();
+    cluster::begin_at_zero();
     let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     gauge!("petrel_process_start_timestamp_seconds").set(started.as_secs_f64());
 }
@@ -268,10 +273,15 @@ fn describe() {
     use metrics::{describe_counter, describe_gauge, describe_histogram};
     connection::describe();
     path::describe();
+    cluster::describe();
     for (name, help) in [
         (
             "petrel_gateway_retries_total",
             "Connection attempts that were asked to prove their address, as many handshakes were under way.",
+        ),
+        (
+            "petrel_gateway_connections_paced_total",
+            "Connection attempts that waited for their turn, as messages were being sent.",
         ),
         (
             "petrel_gateway_guarded_datagrams_total",

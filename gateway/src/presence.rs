@@ -233,9 +233,9 @@ async fn look_up_all(gateway: &Gateway) {
 
 impl Gateway {
     fn state_of(&self, user: UserId, seen_ms: u64) -> State {
-        match self.sessions.attendance(user).attentive {
-            0 => State { online: false, seen_ms },
-            _ => State { online: true, seen_ms: 0 },
+        match self.is_there(user) {
+            false => State { online: false, seen_ms },
+            true => State { online: true, seen_ms: 0 },
         }
     }
 
@@ -296,10 +296,8 @@ impl Gateway {
     ) -> Result<(Vec<UserId>, FxHashMap<UserId, u64>), StoreError> {
         let mut visible = self.store.visible_presence(watcher, users).await?;
         visible.sort_unstable();
-        let is_unknown = |user: &&UserId| {
-            self.sessions.attendance(**user).attentive == 0
-                && !self.presence.index.is_watched(**user)
-        };
+        let is_unknown =
+            |user: &&UserId| !self.is_there(**user) && !self.presence.index.is_watched(**user);
         let unknown: Vec<_> = visible.iter().filter(is_unknown).copied().collect();
         let seen = match unknown.as_slice() {
             [] => Vec::new(),

@@ -20,13 +20,15 @@ const WAITING_MAX: usize = 65_536;
 /// Receipts that one statement writes, at the most.
 const WRITTEN_AT_ONCE: usize = 1_000;
 
-type Moved = Vec<(UserId, Receipt)>;
+pub(crate) type Moved = Vec<(UserId, Receipt)>;
 type Waiting = FxHashMap<(ConversationId, UserId), (Receipt, Arc<Cell>)>;
 
 /// Receipts that moved and are not passed on yet.
 #[derive(Debug, Default)]
 pub(crate) struct Receipts {
     waiting: Mutex<Waiting>,
+    /// What another gateway has told of, and written: it is passed on alone.
+    heard: Mutex<Waiting>,
     full: tokio::sync::Notify,
 }
 
@@ -44,6 +46,21 @@ impl Receipts {
         }
         if waiting.len() >= WAITING_MAX {
             self.full.notify_one();
+        }
+    }
+
+    /// Another gateway tells of receipts that moved there.
+    pub(crate) fn hear(&self, cell: &Arc<Cell>, moved: Moved) {
+        for (user, receipt) in moved {
+            let Some(Some(raised)) = cell.with(|c| c.raise_receipt(user, receipt)) else {
+                continue;
+            };
+            let mut heard = self.heard.lock();
+            if heard.len() < WAITING_MAX {
+                heard.insert((cell.id(), user), (raised, Arc::clone(cell)));
+            } else {
+                metrics::get().receipts_overflows.increment(1);
+            }
         }
     }
 
@@ -92,19 +109,21 @@ pub(crate) async fn run(gateway: Arc<Gateway>) {
 }
 
 async fn flush(gateway: &Gateway, patient: &mut Vec<Arc<Session>>) {
+    let heard = std::mem::take(&mut *gateway.receipts.heard.lock());
+    for (cell, moved) in by_conversation(heard) {
+        pass_on(gateway, &cell, &moved, patient);
+    }
     let waiting = std::mem::take(&mut *gateway.receipts.waiting.lock());
     if waiting.is_empty() {
         return;
     }
-    let mut rows = Vec::with_capacity(waiting.len());
-    let mut by_conversation: FxHashMap<ConversationId, (Arc<Cell>, Moved)> = FxHashMap::default();
-    for ((conversation, user), (receipt, cell)) in waiting {
-        rows.push((conversation, user, receipt));
-        let (_, moved) = by_conversation.entry(conversation).or_insert((cell, Vec::new()));
-        moved.push((user, receipt));
-    }
-    for (cell, moved) in by_conversation.into_values() {
-        pass_on(gateway, &cell, &moved, patient);
+    let row = |((conversation, user), (receipt, _)): (&(_, _), &(Receipt, Arc<Cell>))| {
+        (*conversation, *user, *receipt)
+    };
+    let rows: Vec<_> = waiting.iter().map(row).collect();
+    for (cell, moved) in by_conversation(waiting) {
+        let members = pass_on(gateway, &cell, &moved, patient);
+        gateway.forward_receipts(cell.id(), &members, &moved);
     }
     for part in rows.chunks(WRITTEN_AT_ONCE) {
         if let Err(error) = gateway.store.raise_receipts(part).await {
@@ -115,16 +134,30 @@ async fn flush(gateway: &Gateway, patient: &mut Vec<Arc<Session>>) {
     }
 }
 
+fn by_conversation(waiting: Waiting) -> impl Iterator<Item = (Arc<Cell>, Moved)> {
+    let mut found: FxHashMap<ConversationId, (Arc<Cell>, Moved)> = FxHashMap::default();
+    for ((conversation, user), (receipt, cell)) in waiting {
+        let (_, moved) = found.entry(conversation).or_insert((cell, Vec::new()));
+        moved.push((user, receipt));
+    }
+    found.into_values()
+}
+
 /// Tells the members of one conversation of each other's receipts, in one frame for each, if there
-/// are few enough of them. A session that is busy gets them with its next frames: an own packet, and
+/// are few enough of them; gives back who they are. A session that is busy gets them with its next frames: an own packet, and
 /// its acknowledgement, would cost as much as a message.
-fn pass_on(gateway: &Gateway, cell: &Cell, moved: &Moved, patient: &mut Vec<Arc<Session>>) {
+fn pass_on(
+    gateway: &Gateway,
+    cell: &Cell,
+    moved: &Moved,
+    patient: &mut Vec<Arc<Session>>,
+) -> Vec<UserId> {
     let told = cell.with(|c| {
         let members: Vec<_> = if c.shares_receipts() { c.members().collect() } else { Vec::new() };
         let is_pair = moved.first().is_some_and(|(user, _)| c.peer_of(*user).is_some());
         (members, is_pair)
     });
-    let Some((members, is_pair)) = told else { return };
+    let Some((members, is_pair)) = told else { return Vec::new() };
     let now_s = clock::coarse_s();
     let frame_for = |reader: Option<UserId>| {
         let others = moved.iter().filter(|(user, _)| Some(*user) != reader);
@@ -139,7 +172,7 @@ fn pass_on(gateway: &Gateway, cell: &Cell, moved: &Moved, patient: &mut Vec<Arc<
     };
     // Who has moved none himself shares the frame with all others like him.
     let shared = LazyCell::new(|| frame_for(None));
-    for member in members {
+    for &member in &members {
         let frame = match moved.iter().any(|(user, _)| *user == member) {
             true if moved.len() == 1 => continue,
             true => frame_for(Some(member)),
@@ -151,4 +184,5 @@ fn pass_on(gateway: &Gateway, cell: &Cell, moved: &Moved, patient: &mut Vec<Arc<
             }
         });
     }
+    members
 }

@@ -212,6 +212,11 @@ impl SendQueue {
         }
     }
 
+    /// Has the writer look around, though nothing was put in.
+    pub(crate) fn nudge(&self) {
+        self.writer.wake();
+    }
+
     /// The same for something that does not wait, in the background either.
     fn wake_now(&self, mut state: MutexGuard<'_, State>) {
         state.hold.open();

@@ -6,7 +6,8 @@
 //! | accepting connections, on UDP and TCP | the endpoint is closed: stop |
 //! | writers (`petrel-storage`) | by themselves only through a panic: drain and exit with an error |
 //! | receipts, when devices were seen | only at the stop, after a last flush |
-//! | presence, typing that waits for the store | only at the stop |
+//! | links to other gateways, heartbeats, the journal's reader (if set) | only at the stop, once nobody is signed in |
+//! | draining, presence, typing that waits for the store | only at the stop |
 //! | revoked devices | only at the stop |
 //! | mirror to Redis (if set) | only at the stop, after taking its entries back |
 //! | health, housekeeping, certificate watch, issuer's keys (if set) | only at the stop |
@@ -32,10 +33,10 @@ use quinn::VarInt;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use crate::admin::{AdminToken, FewConnections};
 use crate::auth::Tokens;
+use crate::cluster::{self, Cluster};
 use crate::config::{Config, TcpListen};
 use crate::dictionaries::Dictionaries;
 use crate::endpoint::{self, CurrentCertificate};
@@ -46,7 +47,8 @@ use crate::issuer::{self, Issuer};
 use crate::keys::{self, Certificate};
 use crate::password::Passwords;
 use crate::{
-    admin, connection, directory_mirror, metrics, presence, receipts, revoked, seen, tcp, typing,
+    admin, connection, directory_mirror, drain, metrics, presence, receipts, revoked, seen, tcp,
+    typing,
 };
 
 /// Between two looks at the certificate's files.
@@ -88,8 +90,16 @@ pub struct Server {
 /// # Errors
 /// If it cannot be opened; the text says which and what to do.
 pub async fn open_store(config: &Config) -> Result<Arc<dyn petrel_core::store::Store>> {
+    open_store_as(config, None).await
+}
+
+/// The same under the name of a node, so that what it commits is written to the journal.
+async fn open_store_as(
+    config: &Config,
+    node: Option<NodeId>,
+) -> Result<Arc<dyn petrel_core::store::Store>> {
     keys::make_data_dir(&config.data_dir)?;
-    let options = petrel_storage::StoreOptions::default();
+    let options = petrel_storage::StoreOptions { node, ..petrel_storage::StoreOptions::default() };
     petrel_storage::open(&config.storage_url(), options).await.context("storage.url")
 }
 
@@ -104,7 +114,8 @@ impl Server {
 
     async fn start_measured(config: Config, metrics: PrometheusHandle) -> Result<Self> {
         let dictionaries = Dictionaries::load(&config.message)?;
-        let store = open_store(&config).await?;
+        let node = Cluster::new_node();
+        let store = open_store_as(&config, config.cluster.listen.map(|_| node)).await?;
         let durability = store.durability().await.map_err(|error| error.to_string());
         let is_development = config.tls.certificate.is_none();
         let certificate = read_certificate(&config)?;
@@ -115,7 +126,7 @@ impl Server {
         let issuer = Issuer::open(&config.auth_issuer)?;
         let admin_token = AdminToken::open(&config)?;
 
-        let directory = directory(&config)?;
+        let directory = directory(&config, node)?;
         let units = config.storage.channel_messages.to_usize();
         let budget = Budget::new(units, config.storage.channel_wait.duration());
         let passwords = Passwords::start(&config.password)?;
@@ -126,10 +137,12 @@ impl Server {
             budget,
             (tokens, issuer),
             passwords,
+            node,
         ));
         // Before anybody can sign in with a token of a device that was signed out for good.
         gateway.learn_revoked().await.context("the revoked devices cannot be read")?;
         gateway.set_writers(start_writers(&gateway));
+        cluster::join(&gateway).await?;
 
         let listen = gateway.config.admin.listen;
         let admin_port = TcpListener::bind(listen)
@@ -186,6 +199,7 @@ impl Server {
         tasks.spawn(seen::run(Arc::clone(gateway)));
         tasks.spawn(presence::run(Arc::clone(gateway)));
         tasks.spawn(typing::run(Arc::clone(gateway)));
+        tasks.spawn(drain::run(Arc::clone(gateway)));
         tasks.spawn(revoked::run(Arc::clone(gateway)));
         tasks.spawn(health::watch(Arc::clone(gateway), Arc::clone(&health)));
         tasks.spawn(health::keep_house(Arc::clone(gateway), metrics.clone()));
@@ -223,11 +237,14 @@ impl Server {
     /// their senders send them again).
     pub async fn stop(&self) -> Result<()> {
         let gateway = &self.gateway;
-        let deadline = Instant::now() + gateway.config.gateway.drain_timeout.duration();
+        let patience = gateway.config.gateway.drain_timeout.duration();
+        drain::before_stop(gateway, patience / 2).await;
+        let deadline = Instant::now() + patience;
         gateway.stopping.cancel();
         let go_away = encode(&bare(What::GoAway(wire::GoAway {
             reconnect_after_ms_min: RECONNECT_AFTER_MS.0,
             reconnect_after_ms_max: RECONNECT_AFTER_MS.1,
+            alternatives: gateway.cluster.alternatives(),
         })));
         for session in gateway.sessions.all() {
             session.queue().put_control(go_away.clone());
@@ -243,6 +260,7 @@ impl Server {
         })
         .await
         .ok();
+        cluster::leave(gateway).await;
         self.endpoint
             .close(VarInt::from_u32(Code::GoingAway.number()), Code::GoingAway.label().as_bytes());
         self.closing.cancel();
@@ -273,9 +291,8 @@ async fn log_end(
 }
 
 /// The directory that the settings name, for this run of the gateway; `None`: none.
-fn directory(config: &Config) -> Result<Option<Directory>> {
+fn directory(config: &Config, node: NodeId) -> Result<Option<Directory>> {
     let Some(url) = &config.redis.url else { return Ok(None) };
-    let node = NodeId::from(Uuid::now_v7());
     let lease = config.redis.lease.duration();
     Directory::new(url.expose(), &config.auth.audience, node, lease).map(Some).context("redis.url")
 }
@@ -318,7 +335,7 @@ fn open_ports(
 async fn accept(gateway: Arc<Gateway>, endpoint: quinn::Endpoint) {
     let accepting = async {
         while let Some(incoming) = endpoint.accept().await {
-            connection::admit(&gateway, incoming);
+            connection::admit(&gateway, incoming).await;
             // Whoever is in the middle of a chat has his turn between two handshakes.
             tokio::task::yield_now().await;
         }

@@ -40,6 +40,8 @@ pub(crate) struct Session {
     wants_typing: bool,
     takes_probes: bool,
     probes_answered: AtomicU32,
+    /// Whether its client was heard from another address since its writer looked.
+    moved: AtomicBool,
     /// If both sides know of the background.
     attention: Option<Attention>,
     /// To whom the user shows that he is there, and when that was read: the second, then the audience's number;
@@ -91,6 +93,7 @@ impl Session {
             wants_typing: features.contains(&FEATURE_TYPING),
             takes_probes: features.contains(&FEATURE_PROBE),
             probes_answered: AtomicU32::new(0),
+            moved: AtomicBool::new(false),
             attention: features.contains(&FEATURE_BACKGROUND).then(Attention::default),
             presence_shown: AtomicU64::new(0),
             echo: features.contains(&FEATURE_ECHO).then(Arc::default),
@@ -165,6 +168,17 @@ impl Session {
     /// How many it has answered.
     pub(crate) fn probes_answered(&self) -> u32 {
         self.probes_answered.load(Ordering::Relaxed)
+    }
+
+    /// Its client is heard from another address: what was sent to the old one may be lost.
+    pub(crate) fn moved(&self) {
+        self.moved.store(true, Ordering::Release);
+        self.queue.nudge();
+    }
+
+    /// Whether that happened since the last call.
+    pub(crate) fn take_moved(&self) -> bool {
+        self.moved.swap(false, Ordering::Acquire)
     }
 
     /// Whether its user looks at it, as far as is known.

@@ -149,6 +149,9 @@ impl Writer {
         let queue = self.session.queue();
         self.leaving.retain_mut(|leaving| leaving.poll_leave(cx, queue).is_pending());
         if let Some(echo) = &mut self.echo {
+            if self.session.take_moved() {
+                echo.moved();
+            }
             echo.poll_send(cx);
         }
         if let Some(probes) = &mut self.probes {

@@ -114,7 +114,7 @@ pub(crate) async fn accept(gateway: Arc<Gateway>, listener: Listener, closing: C
     let accepting = async {
         loop {
             match listener.accept().await {
-                Ok((socket, from)) => admit(&gateway, &door, socket, from),
+                Ok((socket, from)) => admit(&gateway, &door, socket, from).await,
                 Err(error) if is_of_one(error.kind()) => {}
                 Err(error) => {
                     tracing::error!(%error, "no TCP connection can be accepted");
@@ -156,11 +156,12 @@ struct Door {
 }
 
 /// Lets a connection in or hangs up, before any cryptography is done for it.
-fn admit(gateway: &Arc<Gateway>, door: &Arc<Door>, socket: TcpStream, from: SocketAddr) {
+async fn admit(gateway: &Arc<Gateway>, door: &Arc<Door>, socket: TcpStream, from: SocketAddr) {
     if gateway.doors.connections_on_tcp() >= door.connections_max {
         return metrics::connection_refused(Kind::Tcp, "full");
     }
     let Some(place) = Doors::enter_by_tcp(gateway, from.ip()) else { return };
+    gateway.pace.turn().await;
     let handshake = shake_hands(Arc::clone(gateway), Arc::clone(door), socket, place);
     gateway.tasks.spawn(connection::run(Arc::clone(gateway), handshake, Instant::now(), None));
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use petrel_core::change::Audience;
-use petrel_core::id::ConversationId;
+use petrel_core::id::{ConversationId, UserId};
 use petrel_core::limits;
 use petrel_core::rate::{Bucket, Rate};
 use petrel_proto::wire;
@@ -184,7 +184,26 @@ impl Gateway {
     }
 
     fn pass_typing(&self, said: &Said, cell: &Cell, shown: Audience) -> Fate {
-        let (user, now_ms) = (said.session.user(), clock::unix_ms());
+        let user = said.session.user();
+        let others = cell.with(|conversation| {
+            let told = conversation.told_of_typing(user, shown, clock::unix_ms());
+            self.forward_typing(cell.id(), (user, said.stopped, shown), told)
+        });
+        match self.show_typing(cell, user, said.stopped, shown) || others == Some(true) {
+            true => Fate::Told,
+            false => Fate::Refused,
+        }
+    }
+
+    /// Tells the sessions here that somebody types, wherever he is. `false` if nobody was told.
+    pub(crate) fn show_typing(
+        &self,
+        cell: &Cell,
+        user: UserId,
+        stopped: bool,
+        shown: Audience,
+    ) -> bool {
+        let now_ms = clock::unix_ms();
         let mut told: Vec<Arc<Session>> = Vec::new();
         let fits = cell.with(|conversation| {
             conversation.told_of_typing(user, shown, now_ms).all(|other| {
@@ -198,14 +217,14 @@ impl Gateway {
             })
         });
         if fits != Some(true) || told.is_empty() {
-            return Fate::Refused;
+            return false;
         }
-        let datagram = translate::typing(said.conversation, user, said.stopped);
+        let datagram = translate::typing(cell.id(), user, stopped);
         for session in told {
             // Who cannot take it, or is gone, does without.
             session.connection().send_datagram(datagram.clone()).ok();
         }
-        Fate::Told
+        true
     }
 }
 

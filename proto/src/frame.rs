@@ -155,10 +155,15 @@ pub fn decode(payload: Bytes) -> Result<(Frame, What), FrameError> {
 
 /// Encodes a frame with its length before it.
 pub fn encode(frame: &Frame) -> Bytes {
-    let len = frame.encoded_len();
+    encode_message(frame)
+}
+
+/// The same for a message of another kind.
+pub fn encode_message(message: &impl Message) -> Bytes {
+    let len = message.encoded_len();
     let mut out = BytesMut::with_capacity(len + 8);
     write_varint(&mut out, len as u64);
-    frame.encode_raw(&mut out);
+    message.encode_raw(&mut out);
     out.freeze()
 }
 

@@ -23,6 +23,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use petrel_core::id::NodeId;
 use petrel_core::store::Store;
 
 /// How a store is opened. All waits are bounded by these.
@@ -44,6 +45,9 @@ pub struct StoreOptions {
     /// server that is alive says itself what was wrong. A connection on which
     /// this fires is closed.
     pub deadline: Duration,
+    /// Under whose name what is committed is written to the journal, for other gateways on the same
+    /// PostgreSQL database; `None`: there are no others.
+    pub node: Option<NodeId>,
 }
 
 impl Default for StoreOptions {
@@ -56,6 +60,7 @@ impl Default for StoreOptions {
             lock_timeout: Duration::from_secs(2),
             statement_timeout: Duration::from_secs(4),
             deadline: Duration::from_secs(5),
+            node: None,
         }
     }
 }

@@ -12,6 +12,7 @@ const POSTGRES: &[(i64, &str, &str)] = &[
     (3, "people", include_str!("../migrations/postgres/0003_people.sql")),
     (4, "apply change", include_str!("../migrations/postgres/0004_apply_change.sql")),
     (5, "append messages", include_str!("../migrations/postgres/0005_append_messages.sql")),
+    (6, "journal", include_str!("../migrations/postgres/0006_journal.sql")),
 ];
 
 const SQLITE: &[(i64, &str, &str)] = &[

@@ -7,6 +7,7 @@
 
 mod admin;
 mod gateway;
+mod many;
 mod person;
 mod seen;
 mod stage;
@@ -19,6 +20,7 @@ use anyhow::{Result, bail};
 
 pub use admin::{Answer, Scrape};
 pub use gateway::{Gateway, GatewayOptions, Signal, Storage, binary};
+pub use many::Cluster;
 pub use person::Person;
 pub use seen::Seen;
 pub use stage::{Stage, Store};

@@ -186,6 +186,7 @@ async fn on_going_away_the_client_moves_before_it_leaves() {
                 .say(What::GoAway(wire::GoAway {
                     reconnect_after_ms_min: 1,
                     reconnect_after_ms_max: 5,
+                    alternatives: Vec::new(),
                 }))
                 .await;
             let newer = server.sign_in().await;

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::arguments::Given;
 use super::problem::Problem;
-use super::{devices, groups, messages, users};
+use super::{cluster, devices, groups, messages, users};
 use crate::gateway::Gateway;
 
 /// What carries a command out.
@@ -365,7 +365,89 @@ pub static COMMANDS: &[Command] = &[
         ],
         run: |gateway, _| Box::pin(ready(Ok(users::count_sessions(&gateway)))),
     },
+    Command {
+        group: "cluster",
+        name: "status",
+        about: "Lists the gateways on the same database, as this one sees them.",
+        changes: false,
+        arguments: &[],
+        answer: &[
+            field("name", Shape::Text, "This gateway's name (cluster.name)."),
+            field("clustered", Shape::Switch, "Whether it has others beside it (cluster.listen)."),
+            field(
+                "nodes",
+                Shape::Rows(&[
+                    field("name", Shape::Text, "Its name."),
+                    field("node", Shape::Text, "This run of it."),
+                    field("address", Shape::Text, "Where other gateways reach it."),
+                    field(
+                        "clients",
+                        Shape::Text,
+                        "Where clients reach it itself; empty: by a balancer alone.",
+                    ),
+                    field("version", Shape::Text, "Of its program."),
+                    field("state", Shape::Text, "serving, draining or left."),
+                    field(
+                        "silent_ms",
+                        Shape::Count,
+                        "Since its last heartbeat; above 10,000 it counts as gone.",
+                    ),
+                    field("up_s", Shape::Count, "Since its start."),
+                    field(
+                        "link",
+                        Shape::Text,
+                        "up or down, from this gateway; or that it is this one.",
+                    ),
+                ]),
+                "The gateways.",
+            ),
+        ],
+        run: |gateway, _| Box::pin(ready(Ok(cluster::status(&gateway)))),
+    },
+    Command {
+        group: "drain",
+        name: "start",
+        about: "Takes readiness back and sends the clients of this gateway elsewhere, at a pace.",
+        changes: true,
+        arguments: &[optional(
+            "rate",
+            Kind::Count(1_000_000),
+            "Sessions that are sent away in a second; 100 unless it is given.",
+        )],
+        answer: DRAIN,
+        run: |gateway, given| Box::pin(ready(Ok(cluster::start_drain(&gateway, &given)))),
+    },
+    Command {
+        group: "drain",
+        name: "status",
+        about: "Tells how far it is.",
+        changes: false,
+        arguments: &[],
+        answer: DRAIN,
+        run: |gateway, _| Box::pin(ready(Ok(cluster::drain_status(&gateway)))),
+    },
+    Command {
+        group: "drain",
+        name: "abort",
+        about: "Ends it: who is here stays, and the gateway is ready again.",
+        changes: true,
+        arguments: &[],
+        answer: DRAIN,
+        run: |gateway, _| Box::pin(ready(cluster::abort_drain(&gateway))),
+    },
 ];
+
+const DRAIN: &[Field] = &[
+    field("draining", Shape::Switch, "Whether it is under way."),
+    field("rate", Shape::Count, "Sessions that are sent away in a second."),
+    field("seconds", Shape::Count, "Since it began."),
+    field("began_with", Shape::Count, "Sessions when it began."),
+    field("told", Shape::Count, "Times that a session was told to go."),
+    field("sessions", Shape::Count, "Sessions that are here now."),
+];
+
+/// A group whose command of this name is what the group alone means on the command line.
+pub const DEFAULT_NAME: &str = "start";
 
 /// What the groups of commands are about, in the order of the table.
 pub static GROUPS: &[(&str, &str)] = &[
@@ -375,6 +457,8 @@ pub static GROUPS: &[(&str, &str)] = &[
     ("groups", "Groups, in the name of their owners"),
     ("messages", "Messages of the service itself"),
     ("sessions", "Who is signed in"),
+    ("cluster", "Gateways on the same database"),
+    ("drain", "Sending clients elsewhere, before this gateway is stopped"),
 ];
 
 /// The command of these two words.

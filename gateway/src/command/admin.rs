@@ -12,7 +12,8 @@ use clap::builder::PossibleValuesParser;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, FromArgMatches, Subcommand, value_parser};
 use petrel_gateway::admin::{
-    Argument, COMMANDS, Command, Field, GROUPS, Kind, Shape, find, openapi_text, read_token,
+    Argument, COMMANDS, Command, DEFAULT_NAME, Field, GROUPS, Kind, Shape, find, openapi_text,
+    read_token,
 };
 use petrel_gateway::config::Config;
 use serde_json::{Map, Value};
@@ -48,8 +49,14 @@ impl Subcommand for Call {
     fn augment_subcommands(mut above: clap::Command) -> clap::Command {
         for (group, about) in GROUPS {
             let leaves = COMMANDS.iter().filter(|command| command.group == *group).map(leaf);
-            let group = clap::Command::new(*group).about(*about).subcommand_required(true);
-            above = above.subcommand(group.arg_required_else_help(true).subcommands(leaves));
+            let group = match find(group, DEFAULT_NAME) {
+                Some(alone) => with_arguments(clap::Command::new(*group), alone)
+                    .args_conflicts_with_subcommands(true),
+                None => clap::Command::new(*group)
+                    .subcommand_required(true)
+                    .arg_required_else_help(true),
+            };
+            above = above.subcommand(group.about(*about).subcommands(leaves));
         }
         let about = "Prints the OpenAPI document of the admin API";
         above.subcommand(clap::Command::new("openapi").about(about))
@@ -71,7 +78,7 @@ impl FromArgMatches for Call {
         if group == "openapi" {
             return Ok(Self::OpenApi);
         }
-        let (name, matches) = matches.subcommand().ok_or_else(unknown)?;
+        let (name, matches) = matches.subcommand().unwrap_or((DEFAULT_NAME, matches));
         let command = find(group, name).ok_or_else(unknown)?;
         let mut arguments = Map::new();
         let mut password = None;
@@ -94,11 +101,12 @@ impl FromArgMatches for Call {
 }
 
 fn leaf(command: &'static Command) -> clap::Command {
+    with_arguments(clap::Command::new(command.name).about(command.about), command)
+}
+
+fn with_arguments(line: clap::Command, command: &'static Command) -> clap::Command {
     let json = Arg::new("json").long("json").action(ArgAction::SetTrue);
-    clap::Command::new(command.name)
-        .about(command.about)
-        .args(command.arguments.iter().map(argument))
-        .arg(json.help("Prints the answer as JSON."))
+    line.args(command.arguments.iter().map(argument)).arg(json.help("Prints the answer as JSON."))
 }
 
 /// What is required stands by itself, in the order of the table; the rest has names.

@@ -46,12 +46,7 @@ impl Echo {
             return None;
         }
         let written = Instant::now();
-        let connection = &self.connection;
-        let path = || {
-            let flights = echo::flights(connection.quic()?.congestion_state())?;
-            let lost = connection.stats().lost_packets;
-            Some(Path { flights, peer: connection.remote_address(), lost })
-        };
+        let path = || path_of(&self.connection);
         self.sender.look(written, path, || self.inboxes.take_heard());
         let is_small = outgoing.pending.iter().map(Bytes::len).sum::<usize>() <= COPY_BYTES_MAX;
         is_small.then(|| Original {
@@ -72,6 +67,13 @@ impl Echo {
         for chunk in &original.chunks {
             metrics::echo_offered(self.sender.wrote(original.written, (stream, offset), chunk));
             offset += chunk.len() as u64;
+        }
+    }
+
+    /// The client is heard from another address.
+    pub(super) fn moved(&mut self) {
+        if let Some(path) = path_of(&self.connection) {
+            self.sender.go_on(Instant::now(), path);
         }
     }
 
@@ -98,4 +100,11 @@ impl Echo {
         }
         self.due = None;
     }
+}
+
+/// The path that a connection is on; `None` for one that is not QUIC's.
+fn path_of(connection: &Connection) -> Option<Path> {
+    let flights = echo::flights(connection.quic()?.congestion_state())?;
+    let lost = connection.stats().lost_packets;
+    Some(Path { flights, peer: connection.remote_address(), lost })
 }

@@ -52,6 +52,7 @@ impl Reader {
         self.session
             .take_send(self.gateway.rates.sends)
             .map_err(|retry_after_ms| Rejection::RateLimited { retry_after_ms })?;
+        self.gateway.pace.chatted();
         let number = frame.number;
         let append = self.read_send(frame, send)?;
         if send.seen > 0 {

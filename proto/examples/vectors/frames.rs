@@ -229,7 +229,11 @@ fn control_frames() -> Vec<Sample> {
         ..wire::Welcome::default()
     };
     let hint = wire::Hint { conversation: bytes(&CONVERSATION), head: 43, peer: bytes(&BOB) };
-    let go_away = wire::GoAway { reconnect_after_ms_min: 100, reconnect_after_ms_max: 2_000 };
+    let go_away = wire::GoAway {
+        reconnect_after_ms_min: 100,
+        reconnect_after_ms_max: 2_000,
+        alternatives: vec!["gw-2.example.org:4433".to_owned()],
+    };
     let token = "eyJ0eXAiOiJKV1QifQ.e30.bmV3".to_owned();
     vec![
         ("Hello", MAX_BEFORE, bare(What::Hello(hello))),

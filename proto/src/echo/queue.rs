@@ -136,6 +136,19 @@ impl EchoQueue {
         Offered::Taken
     }
 
+    /// The peer is somewhere else: what has left and was not heard of may have gone to where it was, and
+    /// goes again at once.
+    pub fn moved(&mut self, now: Instant, flights: &Flights) {
+        for write in &mut self.waiting {
+            let bytes = write.data.len() + PACKET_OVERHEAD;
+            if !flights.is_heard(write.written) && flights.has_left(write.written, bytes) {
+                write.sent = write.copies;
+                write.due = now;
+                self.next_due = Some(now);
+            }
+        }
+    }
+
     /// The peer is to hear that something was lost: a datagram without copies.
     pub fn notice(&mut self, now: Instant) {
         self.notice = true;

@@ -43,16 +43,24 @@ impl EchoSender {
         let Heard { notices, copies } = heard();
         self.loss.hear(notices, copies);
         let Some(path) = path() else { return };
-        if self.path.as_ref().is_some_and(|before| before.peer != path.peer) {
-            self.loss.moved(now);
-        }
         let counts = {
             let flights = path.flights.lock();
             Counts { sent: flights.sent(), lost: path.lost, losses: flights.losses() }
         };
-        self.path = Some(path);
+        self.go_on(now, path);
         if self.loss.sample(now, counts) {
             self.queue.notice(now);
+        }
+    }
+
+    /// Notes the path that the connection is on. If the peer has moved, what was not heard of goes again at once.
+    pub fn go_on(&mut self, now: Instant, path: Path) {
+        let before = self.path.replace(path);
+        if let (Some(before), Some(path)) = (before, &self.path)
+            && before.peer != path.peer
+        {
+            self.loss.moved(now);
+            self.queue.moved(now, &before.flights.lock());
         }
     }
 

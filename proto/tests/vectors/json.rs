@@ -181,7 +181,7 @@ messages! {
     RefreshDue {}
     Refresh { token }
     Hint { conversation, head, peer }
-    GoAway { reconnect_after_ms_min, reconnect_after_ms_max }
+    GoAway { reconnect_after_ms_min, reconnect_after_ms_max, alternatives }
     Register { user_name, device_label, password }
     Registered { user, device, device_secret }
     AddDevice { label }

@@ -64,6 +64,11 @@ pub struct Stats {
     pub asked: u64,
     /// How often the peer was asked to show that it is where its packets came from: a change of its address.
     pub path_challenges: u64,
+    /// How often the peer asked that of this side: it saw it at another address.
+    pub challenged: u64,
+    /// Frames of streams that were sent or came, retransmissions too: what is said, other than acknowledgements and
+    /// datagrams.
+    pub stream_frames: u64,
     /// Bytes that came: of UDP payload, or of what TLS carries.
     pub received_bytes: u64,
     /// Bytes that were sent.
@@ -222,6 +227,8 @@ impl Connection {
                         + sent.immediate_ack
                         + sent.path_challenge,
                     path_challenges: sent.path_challenge,
+                    challenged: stats.frame_rx.path_challenge,
+                    stream_frames: sent.stream + stats.frame_rx.stream,
                     received_bytes: stats.udp_rx.bytes,
                     sent_bytes: stats.udp_tx.bytes,
                 }

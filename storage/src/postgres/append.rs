@@ -8,20 +8,23 @@ use sqlx::postgres::PgConnection;
 use sqlx::types::Uuid;
 
 use super::connect::{Connector, classify};
+use super::journal::Lane;
 use crate::change::mentions_column;
 use crate::row::{AnswerRow, in_batch_order, signed, size};
 
-/// Appends through `append_messages` (migration 5). Connects when it is first
+/// Appends through `append_messages` (migration 5), with a journal `append_and_journal` (migration 6). Connects when it is first
 /// used and again after any error, so that nothing half-done is ever reused.
 #[derive(Debug)]
 pub(super) struct PostgresAppender {
     connector: Connector,
     connection: Option<PgConnection>,
+    /// If its batches are written to the journal.
+    lane: Option<Lane>,
 }
 
 impl PostgresAppender {
-    pub(super) fn new(connector: Connector) -> Self {
-        Self { connector, connection: None }
+    pub(super) fn new(connector: Connector, lane: Option<Lane>) -> Self {
+        Self { connector, connection: None, lane }
     }
 }
 
@@ -37,7 +40,7 @@ impl Appender for PostgresAppender {
             None => self.connector.writer().await?,
         };
         let deadline = self.connector.options.deadline;
-        let answer = tokio::time::timeout(deadline, call(&mut connection, batch)).await;
+        let answer = tokio::time::timeout(deadline, call(&mut connection, self.lane, batch)).await;
         match answer {
             Ok(Ok(rows)) => {
                 self.connection = Some(connection);
@@ -61,34 +64,44 @@ impl Appender for PostgresAppender {
 
 async fn call(
     connection: &mut PgConnection,
+    lane: Option<Lane>,
     batch: &[Append],
 ) -> Result<Vec<AnswerRow>, sqlx::Error> {
     let column = |uuid: fn(&Append) -> Uuid| batch.iter().map(uuid).collect::<Vec<_>>();
-    sqlx::query_as(
-        "SELECT idx, outcome, seq, count, committed_ms, rights_version \
-         FROM append_messages($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
-    )
-    .bind(column(|message| message.conversation.into()))
-    .bind(
-        batch
-            .iter()
-            .map(|message| message.admitted_by.map(|version| signed(version.0)))
-            .collect::<Vec<_>>(),
-    )
-    .bind(column(|message| message.sender.into()))
-    .bind(column(|message| message.id.into()))
-    .bind(batch.iter().map(|message| i32::from(message.kind.number())).collect::<Vec<_>>())
-    .bind(batch.iter().map(|message| message.kind.is_countable()).collect::<Vec<_>>())
-    .bind(batch.iter().map(|message| i64::from(message.encoding)).collect::<Vec<_>>())
-    .bind(batch.iter().map(|message| &message.body[..]).collect::<Vec<_>>())
-    .bind(batch.iter().map(|message| &message.digest.0[..]).collect::<Vec<_>>())
-    .bind(batch.iter().map(|m| m.target.map(|seq| signed(seq.0))).collect::<Vec<_>>())
-    .bind(batch.iter().map(|m| m.revision.map(i64::from)).collect::<Vec<_>>())
-    .bind(batch.iter().map(|m| mentions_column(&m.mentions)).collect::<Vec<_>>())
-    .bind(careful(batch))
-    .bind(size(REACTIONS_OF_ENTRY_MAX))
-    .fetch_all(connection)
-    .await
+    let query = match lane.map(Lane::columns) {
+        None => sqlx::query_as(
+            "SELECT idx, outcome, seq, count, committed_ms, rights_version \
+             FROM append_messages($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+        ),
+        Some((node, lane)) => sqlx::query_as(
+            "SELECT idx, outcome, seq, count, committed_ms, rights_version \
+             FROM append_and_journal($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
+        )
+        .bind(node)
+        .bind(lane),
+    };
+    query
+        .bind(column(|message| message.conversation.into()))
+        .bind(
+            batch
+                .iter()
+                .map(|message| message.admitted_by.map(|version| signed(version.0)))
+                .collect::<Vec<_>>(),
+        )
+        .bind(column(|message| message.sender.into()))
+        .bind(column(|message| message.id.into()))
+        .bind(batch.iter().map(|message| i32::from(message.kind.number())).collect::<Vec<_>>())
+        .bind(batch.iter().map(|message| message.kind.is_countable()).collect::<Vec<_>>())
+        .bind(batch.iter().map(|message| i64::from(message.encoding)).collect::<Vec<_>>())
+        .bind(batch.iter().map(|message| &message.body[..]).collect::<Vec<_>>())
+        .bind(batch.iter().map(|message| &message.digest.0[..]).collect::<Vec<_>>())
+        .bind(batch.iter().map(|m| m.target.map(|seq| signed(seq.0))).collect::<Vec<_>>())
+        .bind(batch.iter().map(|m| m.revision.map(i64::from)).collect::<Vec<_>>())
+        .bind(batch.iter().map(|m| mentions_column(&m.mentions)).collect::<Vec<_>>())
+        .bind(careful(batch))
+        .bind(size(REACTIONS_OF_ENTRY_MAX))
+        .fetch_all(connection)
+        .await
 }
 
 /// The conversations in which a message of the batch does more than stand in the log.

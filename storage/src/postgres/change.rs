@@ -9,6 +9,7 @@ use sqlx::PgPool;
 use sqlx::types::Uuid;
 
 use super::PostgresStore;
+use super::journal::Lane;
 use crate::change::{Reach, digest};
 use crate::row::{placed, signed};
 
@@ -26,10 +27,15 @@ impl ChangeStore for PostgresStore {
     }
 
     async fn apply(&self, change: &Change) -> Result<ChangeOutcome, StoreError> {
+        let borrowed = match &self.lanes {
+            Some(lanes) => Some(lanes.change().await?),
+            None => None,
+        };
+        let lane = borrowed.as_ref().map(|borrowed| borrowed.lane);
         self.bounded(async {
             let mut tries = 1;
             loop {
-                match call(&self.pool, change).await {
+                match call(&self.pool, lane, change).await {
                     Err(error) if tries < TRIES_MAX && lost_a_race(&error) => tries += 1,
                     Err(error) => return Err(error),
                     Ok(lines) => return outcome(lines),
@@ -61,13 +67,19 @@ pub(super) async fn ensure_logs(pool: &PgPool, users: &[UserId]) -> Result<i64, 
     .await
 }
 
-/// Nothing was done, and the same call again is answered: a serialization failure, a deadlock.
+/// Nothing was done, and the same call again is answered: a serialization failure, a deadlock, a number of
+/// the journal that an earlier call of the lane has taken.
 fn lost_a_race(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(database)
-        if matches!(database.code().as_deref(), Some("40001" | "40P01")))
+        if matches!(database.code().as_deref(), Some("40001" | "40P01"))
+            || database.constraint() == Some("journal_pkey"))
 }
 
-async fn call(pool: &PgPool, change: &Change) -> Result<Vec<Line>, sqlx::Error> {
+async fn call(
+    pool: &PgPool,
+    lane: Option<Lane>,
+    change: &Change,
+) -> Result<Vec<Line>, sqlx::Error> {
     let reach = Reach::of(change);
     let logs = |ids: &dyn Fn(&Reach) -> Vec<ConversationId>| {
         ids(&reach).into_iter().map(Uuid::from).collect::<Vec<_>>()
@@ -77,28 +89,37 @@ async fn call(pool: &PgPool, change: &Change) -> Result<Vec<Line>, sqlx::Error> 
     };
     let rows = Value::Array(change.rows.iter().filter_map(row).collect()).to_string();
     let entries = &change.entries;
-    sqlx::query_as(
-        "SELECT outcome, seq, count, committed_ms, rights_version FROM apply_change( \
-           $1, $2, $3, $4, $5, $6, $7, $8, $9::text::jsonb, $10, $11, $12, $13, $14, $15, $16)",
-    )
-    .bind(change.guards.iter().map(|g| Uuid::from(g.conversation)).collect::<Vec<_>>())
-    .bind(change.guards.iter().map(|g| signed(g.version.0)).collect::<Vec<_>>())
-    .bind(logs(&|reach| reach.locked.iter().copied().collect()))
-    .bind(logs(&|reach| reach.bumped.iter().copied().collect()))
-    .bind(logs(&|reach| reach.made.iter().copied().collect()))
-    .bind(users(&reach.written))
-    .bind(users(&reach.joining))
-    .bind(users(&reach.private))
-    .bind(rows)
-    .bind(entries.iter().map(|e| Uuid::from(e.conversation)).collect::<Vec<_>>())
-    .bind(entries.iter().map(|e| Uuid::from(e.id)).collect::<Vec<_>>())
-    .bind(entries.iter().map(|e| Uuid::from(e.sender)).collect::<Vec<_>>())
-    .bind(entries.iter().map(|e| i32::from(e.kind.number())).collect::<Vec<_>>())
-    .bind(entries.iter().map(|e| e.kind.is_countable()).collect::<Vec<_>>())
-    .bind(entries.iter().map(|e| &e.body[..]).collect::<Vec<_>>())
-    .bind(entries.iter().map(|e| digest(e).0.to_vec()).collect::<Vec<_>>())
-    .fetch_all(pool)
-    .await
+    let query = match lane.map(Lane::columns) {
+        None => sqlx::query_as(
+            "SELECT outcome, seq, count, committed_ms, rights_version FROM apply_change( \
+               $1, $2, $3, $4, $5, $6, $7, $8, $9::text::jsonb, $10, $11, $12, $13, $14, $15, $16)",
+        ),
+        Some((node, lane)) => sqlx::query_as(
+            "SELECT outcome, seq, count, committed_ms, rights_version FROM apply_and_journal( \
+               $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::text::jsonb, $12, $13, $14, $15, $16, $17, $18)",
+        )
+        .bind(node)
+        .bind(lane),
+    };
+    query
+        .bind(change.guards.iter().map(|g| Uuid::from(g.conversation)).collect::<Vec<_>>())
+        .bind(change.guards.iter().map(|g| signed(g.version.0)).collect::<Vec<_>>())
+        .bind(logs(&|reach| reach.locked.iter().copied().collect()))
+        .bind(logs(&|reach| reach.bumped.iter().copied().collect()))
+        .bind(logs(&|reach| reach.made.iter().copied().collect()))
+        .bind(users(&reach.written))
+        .bind(users(&reach.joining))
+        .bind(users(&reach.private))
+        .bind(rows)
+        .bind(entries.iter().map(|e| Uuid::from(e.conversation)).collect::<Vec<_>>())
+        .bind(entries.iter().map(|e| Uuid::from(e.id)).collect::<Vec<_>>())
+        .bind(entries.iter().map(|e| Uuid::from(e.sender)).collect::<Vec<_>>())
+        .bind(entries.iter().map(|e| i32::from(e.kind.number())).collect::<Vec<_>>())
+        .bind(entries.iter().map(|e| e.kind.is_countable()).collect::<Vec<_>>())
+        .bind(entries.iter().map(|e| &e.body[..]).collect::<Vec<_>>())
+        .bind(entries.iter().map(|e| digest(e).0.to_vec()).collect::<Vec<_>>())
+        .fetch_all(pool)
+        .await
 }
 
 fn outcome(lines: Vec<Line>) -> Result<ChangeOutcome, sqlx::Error> {

@@ -164,13 +164,14 @@ pub(super) async fn durability(executor: impl PgExecutor<'_>) -> Result<Durabili
 }
 
 /// Permanent is what the data is to blame for: SQLSTATE classes 22 and 23.
-/// Our own two keys of `entry` are not: a clash there means that a lock was not
+/// Our own two keys of `entry` and the journal's are not: a clash there means that a lock was not
 /// held, and the same batch again finds what is stored. All else may pass.
 pub(super) fn classify(error: &sqlx::Error) -> StoreError {
     let text = error.to_string();
     match error {
         sqlx::Error::Database(database) => {
-            let ours = matches!(database.constraint(), Some("entry_place" | "entry_id"));
+            let ours =
+                matches!(database.constraint(), Some("entry_place" | "entry_id" | "journal_pkey"));
             match database.code().as_deref() {
                 Some(code) if (code.starts_with("22") || code.starts_with("23")) && !ours => {
                     StoreError::Permanent(format!("{text} (SQLSTATE {code})"))

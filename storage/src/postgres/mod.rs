@@ -12,14 +12,17 @@ mod change;
 mod connect;
 mod conversation;
 mod inspect;
+mod journal;
 mod log;
 mod people;
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use petrel_core::entry::{Cursor, Entry};
 use petrel_core::id::{ConversationId, DeviceId, UserId};
 use petrel_core::store::{
-    Appender, ConversationRecord, ConversationSummary, DeviceRecord, Durability, ListPage,
+    Appender, ConversationRecord, ConversationSummary, DeviceRecord, Durability, Journal, ListPage,
     NewAccount, Page, Receipt, Standing, Store, StoreError, User,
 };
 use sqlx::PgPool;
@@ -27,12 +30,15 @@ use sqlx::PgPool;
 use crate::{OpenError, StoreOptions};
 use connect::Connector;
 pub(crate) use inspect::inspect;
+use journal::Lanes;
 
 /// Everything that gateways share, in one PostgreSQL database.
 #[derive(Debug)]
 pub struct PostgresStore {
     pool: PgPool,
     connector: Connector,
+    /// If what is committed is written to the journal.
+    lanes: Option<Arc<Lanes>>,
 }
 
 impl PostgresStore {
@@ -43,7 +49,9 @@ impl PostgresStore {
     pub async fn open(url: &str, options: StoreOptions) -> Result<Self, OpenError> {
         let connector = Connector::new(url, options)?;
         connector.migrate().await?;
-        Ok(Self { pool: connector.pool(), connector })
+        let StoreOptions { node, pool_connections, .. } = connector.options;
+        let lanes = node.map(|node| Lanes::new(node, pool_connections));
+        Ok(Self { pool: connector.pool(), connector, lanes })
     }
 
     async fn bounded<T>(
@@ -142,7 +150,8 @@ impl Store for PostgresStore {
     }
 
     fn appender(&self) -> Box<dyn Appender> {
-        Box::new(append::PostgresAppender::new(self.connector.clone()))
+        let lane = self.lanes.as_ref().map(|lanes| lanes.writer());
+        Box::new(append::PostgresAppender::new(self.connector.clone(), lane))
     }
 
     fn writers(&self) -> usize {
@@ -151,5 +160,9 @@ impl Store for PostgresStore {
 
     fn is_shared(&self) -> bool {
         true
+    }
+
+    fn journal(&self) -> Option<&dyn Journal> {
+        Some(self)
     }
 }

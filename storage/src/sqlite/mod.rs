@@ -26,7 +26,7 @@ use async_trait::async_trait;
 use petrel_core::entry::{Cursor, Entry};
 use petrel_core::id::{ConversationId, DeviceId, UserId};
 use petrel_core::store::{
-    Appender, ConversationRecord, ConversationSummary, DeviceRecord, Durability, ListPage,
+    Appender, ConversationRecord, ConversationSummary, DeviceRecord, Durability, Journal, ListPage,
     NewAccount, Page, Receipt, Standing, Store, StoreError, User,
 };
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
@@ -243,5 +243,9 @@ impl Store for SqliteStore {
 
     fn is_shared(&self) -> bool {
         false
+    }
+
+    fn journal(&self) -> Option<&dyn Journal> {
+        None
     }
 }

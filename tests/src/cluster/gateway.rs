@@ -142,10 +142,18 @@ impl Gateway {
     /// # Errors
     /// The store is SQLite, which serves one gateway; or as [`Self::start`].
     pub async fn beside(&self, settings: &[&str]) -> Result<Self> {
-        let url = self.storage_url.as_deref().context("SQLite serves one gateway alone")?;
         let mut all = self.settings.clone();
         all.extend(settings.iter().map(|&s| s.to_owned()));
-        let options = GatewayOptions { settings: all, data: Some(Arc::clone(&self.data)) };
+        self.with_its_own(all).await
+    }
+
+    /// The same with other settings than this one's.
+    ///
+    /// # Errors
+    /// As [`Self::beside`].
+    pub async fn with_its_own(&self, settings: Vec<String>) -> Result<Self> {
+        let url = self.storage_url.as_deref().context("SQLite serves one gateway alone")?;
+        let options = GatewayOptions { settings, data: Some(Arc::clone(&self.data)) };
         Box::pin(Self::start_with(Storage::Url(url), options)).await
     }
 
@@ -317,6 +325,21 @@ impl Gateway {
     /// What it printed is no fingerprint.
     pub fn trust(&self) -> Result<Trust> {
         Ok(Trust::from_fingerprint_hex(&self.fingerprint)?)
+    }
+
+    /// Runs the program beside it, with the settings by which it finds this gateway.
+    ///
+    /// # Errors
+    /// It does not run, or not end in time.
+    pub async fn run(&self, arguments: &[&str]) -> Result<std::process::Output> {
+        let mut command = Command::new(binary()?);
+        command.args(arguments);
+        command.arg("--set").arg(format!("data_dir={}", self.data.path().display()));
+        command.arg("--set").arg(format!("admin.listen={}", self.admin));
+        command.env_clear().current_dir(self.data.path()).kill_on_drop(true);
+        command.stdin(Stdio::null());
+        let running = tokio::time::timeout(PATIENCE, command.output());
+        running.await.context("no end")?.context("cannot run the program")
     }
 
     /// Reaches it.
