@@ -125,7 +125,9 @@ pub(crate) async fn run(gateway: Arc<Gateway>) {
             while let Some(progress) = gateway.drain.progress() {
                 let now = Instant::now();
                 told.retain(|(session, at)| session.strong_count() > 0 && now < *at + AGAIN);
-                owed += f64::from(progress.rate_per_s) * ROUND.as_secs_f64();
+                let each_round = f64::from(progress.rate_per_s) * ROUND.as_secs_f64();
+                // What a quiet time leaves unused is not made up for.
+                owed = (owed + each_round).min(each_round.max(1.0));
                 let due: Vec<_> = {
                     let known: rustc_hash::FxHashSet<_> =
                         told.iter().map(|(session, _)| session.as_ptr()).collect();
@@ -137,8 +139,7 @@ pub(crate) async fn run(gateway: Arc<Gateway>) {
                     )]
                     gateway.sessions.all().into_iter().filter(is_due).take(owed as usize).collect()
                 };
-                owed = (owed - due.len() as f64)
-                    .min(f64::from(progress.rate_per_s) * ROUND.as_secs_f64());
+                owed -= due.len() as f64;
                 for session in due {
                     session.queue().put_control(gateway.go_away());
                     told.push((Arc::downgrade(&session), now));

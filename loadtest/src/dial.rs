@@ -31,6 +31,8 @@ pub const TIMEOUT: Duration = Duration::from_secs(15);
 pub struct Target {
     /// Its UDP address.
     pub address: SocketAddr,
+    /// Those of other gateways of the same service, among which users are spread.
+    pub others: Vec<SocketAddr>,
     /// The name in its certificate.
     pub server_name: String,
     /// Which certificate is believed.
@@ -48,16 +50,19 @@ pub fn parse_fingerprint(text: &str) -> Option<[u8; 32]> {
     }
 }
 
-/// The first address of `HOST:PORT`.
+/// The first address of each `HOST:PORT` of a list with commas.
 ///
 /// # Errors
-/// When the name has none.
-pub fn resolve(server: &str) -> anyhow::Result<SocketAddr> {
-    server
-        .to_socket_addrs()
-        .with_context(|| format!("--server {server}"))?
-        .next()
-        .ok_or_else(|| anyhow!("--server {server}: no address"))
+/// When a name has none.
+pub fn resolve(servers: &str) -> anyhow::Result<Vec<SocketAddr>> {
+    let resolve = |server: &str| {
+        server
+            .to_socket_addrs()
+            .with_context(|| format!("--server {server}"))?
+            .next()
+            .ok_or_else(|| anyhow!("--server {server}: no address"))
+    };
+    servers.split(',').map(resolve).collect()
 }
 
 /// Client sockets for so many connections to `target`, with large buffers.
@@ -70,6 +75,15 @@ pub fn endpoints(target: &Target, connections: usize) -> anyhow::Result<Vec<Endp
 }
 
 impl Target {
+    /// The addresses that the client of this number dials in turn: one of the gateways first.
+    pub fn addresses(&self, number: usize) -> Vec<SocketAddr> {
+        let mut all: Vec<_> =
+            std::iter::once(self.address).chain(self.others.iter().copied()).collect();
+        let first = number % all.len();
+        all.rotate_left(first);
+        all
+    }
+
     /// Where a client's socket is bound.
     pub fn local(&self) -> SocketAddr {
         let local: IpAddr = match self.address.ip() {
@@ -208,7 +222,7 @@ impl Connector {
         let endpoint = &self.endpoints[number % self.endpoints.len()];
         let connecting = endpoint.connect_with(
             self.config.clone(),
-            self.target.address,
+            self.target.addresses(number)[0],
             &self.target.server_name,
         )?;
         Ok(tokio::time::timeout(TIMEOUT, connecting).await.context("no handshake in time")??)

@@ -85,8 +85,9 @@ pub struct Options {
     #[serde(serialize_with = "as_text")]
     pub goals: Vec<Goal>,
 
-    /// A gateway that runs already; otherwise one is started.
-    #[arg(long, value_name = "HOST:PORT")]
+    /// A gateway that runs already; otherwise one is started. Several of one service, with commas between them: users are
+    /// spread among them.
+    #[arg(long, value_name = "HOST:PORT,...")]
     pub server: Option<String>,
     /// The name in that gateway's certificate.
     #[arg(long, default_value = "localhost", value_name = "NAME")]

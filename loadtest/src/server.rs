@@ -132,9 +132,12 @@ impl Server {
                 bail!("--server-cpus {cpus}: taskset failed");
             }
         }
+        let mut others = dial::resolve(server)?;
+        let address = others.remove(0);
         Ok(Self {
             target: Target {
-                address: dial::resolve(server)?,
+                address,
+                others,
                 server_name: options.server_name.clone(),
                 trust,
                 apart: false,
@@ -175,6 +178,7 @@ impl Server {
         let server = Self {
             target: Target {
                 address: ready.quic,
+                others: Vec::new(),
                 server_name: options.server_name.clone(),
                 trust: Trust::Fingerprint(ready.certificate),
                 apart: false,
@@ -205,6 +209,7 @@ impl Server {
         let mut server = Self {
             target: Target {
                 address: ready.quic,
+                others: Vec::new(),
                 server_name: "localhost".to_owned(),
                 trust: Trust::Fingerprint(ready.certificate),
                 apart: false,

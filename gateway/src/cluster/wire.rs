@@ -1,4 +1,4 @@
-//! What gateways tell each other, between core's types and the wire's (proto/schema/node.proto).
+//! What gateways tell each other, between core's types and the wire's (proto/schema/node/link.proto).
 
 use bytes::Bytes;
 use petrel_core::change::Audience;

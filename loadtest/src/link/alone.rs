@@ -33,7 +33,7 @@ pub struct LinkOptions {
 /// # Errors
 /// If a socket cannot be opened.
 pub fn run(options: &LinkOptions) -> anyhow::Result<()> {
-    let server = crate::dial::resolve(&options.server)?;
+    let server = crate::dial::resolve(&options.server)?[0];
     let link = Link::start(&options.profile, options.listen, server, options.seed)?;
     crate::say(&format!("listening link {}", link.address()));
     loop {

@@ -55,16 +55,20 @@ pub(super) async fn gather(
     Ok((server, identities))
 }
 
-/// The client SDK's way to the server, one dialer per socket.
+/// The client SDK's ways to the server, one dialer per socket, and one per gateway at the least.
 pub(super) fn dialers(
     target: &Target,
     connections: usize,
     carrier: Carrier,
 ) -> anyhow::Result<Vec<Dialer>> {
-    dial::endpoints(target, connections)?
-        .into_iter()
-        .map(|endpoint| {
-            let place = Place::Addresses(vec![target.address]);
+    let gateways = 1 + target.others.len();
+    let endpoints = dial::endpoints(target, connections)?;
+    // So many that each gateway has its share of the users who take them in turn.
+    let dialers = endpoints.len().max(gateways);
+    (0..dialers)
+        .map(|number| (number, endpoints[number % endpoints.len()].clone()))
+        .map(|(number, endpoint)| {
+            let place = Place::Addresses(target.addresses(number));
             let mut options =
                 DialerOptions::new(place, target.server_name.clone(), target.trust.clone());
             options.endpoint = Some(endpoint);
