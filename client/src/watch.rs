@@ -87,9 +87,7 @@ impl Watch {
         let silent = self.prober.silent(now);
         let doubt = if silent >= self.silence_max {
             Doubt::Silent
-        } else if silent >= self.doubt_after {
-            Doubt::Doubtful
-        } else if self.moved.is_some_and(|moved| now >= moved.until) {
+        } else if silent >= self.doubt_after || self.moved.is_some_and(|moved| now >= moved.until) {
             Doubt::Doubtful
         } else {
             Doubt::Sure

@@ -46,6 +46,8 @@ pub struct Conversation<O> {
     repairing: bool,
     /// The head, and the count there, that the store told of; behind `next` mostly.
     told: (Seq, u64),
+    /// Where the log ended when it was loaded: what is up to here was not handed out by this state, and perhaps by nobody.
+    loaded: Seq,
     /// `None` while nothing is kept, as nearly always.
     refused: Option<Box<Refused>>,
 }
@@ -110,6 +112,7 @@ impl<O> Conversation<O> {
             receipts: record.receipts,
             repairing: false,
             told: (record.head, record.count),
+            loaded: record.head,
             refused: None,
         }
     }
@@ -124,8 +127,9 @@ impl<O> Conversation<O> {
             self.kind = record.kind;
         }
         self.floor = self.floor.max(record.floor);
-        // A store that was taken back to an older state has no more than it says.
-        if record.head < self.told.0 {
+        // A store that was taken back to an older state has no more than it says. One that has all that was handed
+        // out may have answered before what it was told of since.
+        if record.head < self.told.0 && record.head.next() < self.next {
             self.told = (record.head, record.count);
         }
         for (user, receipt) in record.receipts {
@@ -172,6 +176,23 @@ impl<O> Conversation<O> {
         let repair = !self.repairing && self.is_missing_any();
         self.repairing |= repair;
         repair
+    }
+
+    /// The store has nothing up to `to`, where it was said to end, and ends here: it was taken back.
+    pub fn unlearn_head(&mut self, to: Seq, head: Seq, count: u64) {
+        if self.told.0 == to && head < to {
+            self.told = (head, count);
+        }
+    }
+
+    /// Whether an entry of which is heard now was in the log already when that was loaded, so that nobody was told of it here.
+    /// Said once.
+    pub fn take_unseen(&mut self, seq: Seq) -> bool {
+        let is_unseen = seq <= self.loaded;
+        if is_unseen {
+            self.loaded = Seq(0);
+        }
+        is_unseen
     }
 
     fn is_missing_any(&self) -> bool {
@@ -305,6 +326,7 @@ impl<O> Conversation<O> {
             }
             // The repair will read the entry again, but not who waits for its answer.
             std::collections::btree_map::Entry::Vacant(_) => {
+                self.told = self.told.max((seq, new.entry.placed.count));
                 (!new.origins.is_empty()).then_some(new)
             }
         };

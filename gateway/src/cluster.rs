@@ -14,7 +14,7 @@ mod registry;
 mod routes;
 mod wire;
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -22,12 +22,12 @@ use anyhow::{Context as _, Result};
 use parking_lot::RwLock;
 use petrel_core::change::Audience;
 use petrel_core::conversation::Conversation;
-use petrel_core::entry::Entry;
-use petrel_core::id::{ConversationId, NodeId, UserId};
+use petrel_core::entry::{Entry, EntryKind};
+use petrel_core::id::{ConversationId, NodeId, RightsVersion, UserId};
 use petrel_core::store::{NodeRecord, Receipt};
 use petrel_proto::wire::{NodePreview, NodeReceipts, NodeTyping};
 use rustc_hash::FxHashMap;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -52,6 +52,8 @@ const LATE_BEAT: Duration = Duration::from_secs(5);
 /// How long a node that dials is waited for in the list of nodes.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
+/// Conversations that are loaded at once for peers' entries; further ones are left to the journal.
+const LOADS_MAX: usize = 64;
 /// How long loading a conversation for a peer's entry may take; what comes to nothing is told by the journal.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -69,8 +71,9 @@ pub(crate) struct Cluster {
     pub(crate) routes: Routes,
     peers: RwLock<Peers>,
     links: AtomicUsize,
-    rosters: AtomicU32,
     view: registry::View,
+    /// Conversations that are being loaded because of peers' entries.
+    loads: Arc<Semaphore>,
     /// Somebody wants the list of nodes to be read now.
     hurry: Notify,
     /// Cancelled when nobody is signed in here any more.
@@ -80,7 +83,9 @@ pub(crate) struct Cluster {
 #[derive(Debug, Default)]
 struct Peers {
     by_node: FxHashMap<NodeId, Arc<Peer>>,
-    by_number: Vec<Option<Arc<Peer>>>,
+    by_number: FxHashMap<PeerNumber, Arc<Peer>>,
+    /// Numbers are not given again.
+    next_number: u32,
 }
 
 /// Where members of a large conversation are, as of some second.
@@ -111,8 +116,8 @@ impl Cluster {
             routes: Routes::default(),
             peers: RwLock::default(),
             links: AtomicUsize::new(0),
-            rosters: AtomicU32::new(0),
             view: registry::View::default(),
+            loads: Arc::new(Semaphore::new(LOADS_MAX)),
             hurry: Notify::new(),
             closing: CancellationToken::new(),
         }
@@ -196,15 +201,11 @@ impl Cluster {
 
     fn each_peer(&self, peers: &PeerSet, mut tell: impl FnMut(&Peer)) {
         let known = self.peers.read();
-        for PeerNumber(number) in peers {
-            if let Some(Some(peer)) = known.by_number.get(usize::from(*number)) {
+        for number in peers {
+            if let Some(peer) = known.by_number.get(number) {
                 tell(peer);
             }
         }
-    }
-
-    fn next_roster(&self) -> u32 {
-        self.rosters.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
     }
 
     /// Has the list of nodes read until this node is on it, for some time.
@@ -227,8 +228,15 @@ impl Cluster {
         peers
     }
 
-    fn peers_of_conversation(&self, cell: &Cell, conversation: &Conversation<Origin>) -> PeerSet {
-        if conversation.members().nth(LOOKED_UP_MAX).is_none() {
+    fn peers_of_conversation(
+        &self,
+        cell: &Cell,
+        conversation: &Conversation<Origin>,
+        kind: u16,
+    ) -> PeerSet {
+        // Whoever comes in with an event is to hear of it, and his gateway may have had no member before.
+        let is_event = kind == EntryKind::Group.number();
+        if is_event || conversation.members().nth(LOOKED_UP_MAX).is_none() {
             return self.peers_of(conversation.members());
         }
         let now_s = clock::coarse_s();
@@ -303,6 +311,13 @@ pub(crate) async fn leave(gateway: &Gateway) {
 }
 
 impl Gateway {
+    /// A peer is gone, and with it everybody who was signed in there.
+    fn forget_users_of(&self, peer: &Peer) {
+        for user in self.cluster.routes.sweep(peer.number, None, &peer.users) {
+            self.presence.note(user);
+        }
+    }
+
     /// What works less well than it should, while chat goes on.
     pub(crate) fn degraded(&self) -> Vec<&'static str> {
         let mut degraded = self.cluster.degraded();
@@ -322,7 +337,7 @@ impl Gateway {
         if !self.cluster.is_linked() {
             return;
         }
-        let mut peers = self.cluster.peers_of_conversation(cell, conversation);
+        let mut peers = self.cluster.peers_of_conversation(cell, conversation, entry.kind);
         for leaver in conversation.leavers(entry.placed.seq) {
             self.cluster.routes.add_peers_of(leaver, &mut peers);
         }
@@ -353,7 +368,8 @@ impl Gateway {
     ) {
         if self.cluster.is_linked() {
             let peers = self.cluster.peers_of(conversation.members());
-            let frame = wire::preview(conversation.id(), sender, shown);
+            let of = (conversation.id(), conversation.rights_version());
+            let frame = wire::preview(of, sender, shown);
             self.cluster.each_peer(&peers, |peer| peer.send_ephemeral(frame.clone()));
         }
     }
@@ -377,7 +393,7 @@ impl Gateway {
     /// Tells the gateways of these users that somebody types; `false` if they are at none.
     pub(crate) fn forward_typing(
         &self,
-        conversation: ConversationId,
+        conversation: &Conversation<Origin>,
         (user, stopped, shown): (UserId, bool, Audience),
         told: impl Iterator<Item = UserId>,
     ) -> bool {
@@ -385,25 +401,45 @@ impl Gateway {
             return false;
         }
         let peers = self.cluster.peers_of(told);
-        let frame = wire::typing(conversation, user, stopped, shown);
+        let of = (conversation.id(), conversation.rights_version());
+        let frame = wire::typing(of, user, stopped, shown);
         self.cluster.each_peer(&peers, |peer| peer.send_ephemeral(frame.clone()));
         !peers.is_empty()
     }
 
-    /// An entry that a peer has committed, some reader of which is here as far as the peer knows.
-    async fn hear_entry(self: &Arc<Self>, entry: Entry) {
+    /// An entry that a peer has committed, some reader of which is here as far as the peer knows. A conversation that
+    /// is not in memory is loaded apart, so that nothing behind the entry waits for the store.
+    fn hear_entry(self: &Arc<Self>, entry: Entry) {
         if let Some(cell) = self.conversations.cached(entry.conversation) {
             metrics::cluster::entry_received("handed_out");
             return self.offer_from_peer(&cell, entry);
         }
-        let loading = self.conversation(entry.conversation);
-        match tokio::time::timeout(LOAD_TIMEOUT, loading).await {
-            Ok(Ok(Some(cell))) => {
-                metrics::cluster::entry_received("loaded");
-                cell.with(|conversation| self.hand_out_first(&cell, conversation, entry));
+        let Ok(place) = Arc::clone(&self.cluster.loads).try_acquire_owned() else {
+            return metrics::cluster::entry_received("failed");
+        };
+        let gateway = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let _place = place;
+            let loading = gateway.conversation(entry.conversation);
+            match tokio::time::timeout(LOAD_TIMEOUT, loading).await {
+                Ok(Ok(Some(cell))) => {
+                    metrics::cluster::entry_received("loaded");
+                    gateway.hear_loaded(&cell, entry);
+                }
+                Ok(Ok(None)) => {}
+                Ok(Err(_)) | Err(_) => metrics::cluster::entry_received("failed"),
             }
-            Ok(Ok(None)) => {}
-            Ok(Err(_)) | Err(_) => metrics::cluster::entry_received("failed"),
+        });
+    }
+
+    fn hear_loaded(self: &Arc<Self>, cell: &Arc<Cell>, entry: Entry) {
+        let seq = entry.placed.seq;
+        let is_next = cell.with(|c| c.next() == seq.next() && c.take_unseen(seq));
+        if is_next == Some(true) {
+            // It was the last one when the log was loaded.
+            cell.with(|conversation| self.hand_out_first(cell, conversation, entry));
+        } else {
+            self.offer_from_peer(cell, entry);
         }
     }
 
@@ -411,7 +447,7 @@ impl Gateway {
         if let Some(id) = ConversationId::from_slice(&said.conversation)
             && let Some(cell) = self.conversations.cached(id)
         {
-            self.show_preview(&cell, &said.frame);
+            self.show_preview(&cell, RightsVersion(said.rights_version), &said.frame);
         }
     }
 
@@ -429,7 +465,11 @@ impl Gateway {
             && let Some(shown) = Audience::from_number(u64::from(said.shown))
             && let Some(cell) = self.conversations.cached(id)
         {
-            self.show_typing(&cell, user, said.stopped, shown);
+            let is_known =
+                |c: &mut Conversation<Origin>| c.rights_version().0 >= said.rights_version;
+            if cell.with(is_known) == Some(true) {
+                self.show_typing(&cell, user, said.stopped, shown);
+            }
         }
     }
 }

@@ -169,15 +169,6 @@ impl ConversationTable {
         }
     }
 
-    /// All that are in memory.
-    pub(crate) fn all(&self) -> Vec<Arc<Cell>> {
-        let loaded = |cell: &&Arc<Cell>| cell.state.lock().is_some();
-        self.shards
-            .iter()
-            .flat_map(|s| s.lock().values().filter(loaded).cloned().collect::<Vec<_>>())
-            .collect()
-    }
-
     /// How many are in memory.
     pub(crate) fn len(&self) -> usize {
         self.shards.iter().map(|s| s.lock().len()).sum()

@@ -55,6 +55,8 @@ const LATE_PACKETS: Duration = Duration::from_secs(60);
 /// Between two tries of a repair while the store does not answer.
 const REPAIR_RETRY: Duration = Duration::from_millis(200);
 
+/// Who has left so many entries ago is not told of new ones. One of these was that he left.
+const JUST_LEFT: u64 = 50;
 /// An entry before one that has come is on its way for so long, if another gateway stored it.
 const ON_ITS_WAY: Duration = Duration::from_millis(20);
 
@@ -267,6 +269,10 @@ impl Gateway {
     /// Hands out an entry that another gateway has committed.
     pub(crate) fn offer_from_peer(self: &Arc<Self>, cell: &Arc<Cell>, entry: Entry) {
         let repair = cell.with(|conversation| {
+            if conversation.take_unseen(entry.placed.seq) {
+                self.hint_readers(conversation);
+                return false;
+            }
             let offered = conversation.offer(entry, Vec::new());
             self.hand_out(cell, conversation, offered.ready);
             offered.repair
@@ -276,20 +282,22 @@ impl Gateway {
         }
     }
 
-    /// Tells all readers here that there is something in a conversation; `false` if there is none of them.
-    pub(crate) fn hint_readers(&self, cell: &Cell) -> bool {
-        let told = cell.with(|conversation| {
-            let mut told = false;
-            let (head, _) = conversation.head();
-            for user in conversation.readers(head) {
-                self.sessions.for_each(user, |session| {
-                    self.send_hint(session, conversation);
-                    told = true;
-                });
+    /// Tells all readers here that there is something in a conversation, also who has just ceased to be one; `false` if
+    /// there is none of them.
+    pub(crate) fn hint_readers(&self, conversation: &Conversation<Origin>) -> bool {
+        let mut told = false;
+        let (head, _) = conversation.head();
+        for user in conversation.known() {
+            let until = conversation.last_seen_by(user).unwrap_or_default();
+            if until.is_some_and(|until| until.0 + JUST_LEFT < head.0) {
+                continue;
             }
-            told
-        });
-        told == Some(true)
+            self.sessions.for_each(user, |session| {
+                self.send_hint(session, conversation);
+                told = true;
+            });
+        }
+        told
     }
 
     /// Hands out the first entry of a log that was not in memory when it was written; if there is
@@ -330,8 +338,13 @@ impl Gateway {
     }
 
     /// Shows the preview of a message that another gateway is storing.
-    pub(crate) fn show_preview(&self, cell: &Cell, frame: &Bytes) {
-        cell.with(|conversation| self.show_preview_to(cell, conversation, &[], frame));
+    pub(crate) fn show_preview(&self, cell: &Cell, rights: RightsVersion, frame: &Bytes) {
+        cell.with(|conversation| {
+            // Who has left since may be on an older list.
+            if conversation.rights_version() >= rights {
+                self.show_preview_to(cell, conversation, &[], frame);
+            }
+        });
     }
 
     /// Shows a preview to all but the sessions that sent the message. `false` if they are too many.
@@ -493,10 +506,15 @@ impl Gateway {
             newest: false,
         };
         match self.store.entries(cell.id(), None, page).await {
+            Ok(entries) if entries.is_empty() => {
+                if let Ok(Some(standing)) = self.store.standing(cell.id(), &[]).await {
+                    cell.with(|c| c.unlearn_head(to, standing.head, standing.count));
+                }
+                false
+            }
             Ok(entries) => {
-                let any = !entries.is_empty();
                 self.offer_read(cell, entries);
-                any
+                true
             }
             Err(error) => {
                 tracing::warn!(%error, "a hole in a conversation cannot be read");

@@ -99,7 +99,11 @@ async fn open_store_as(
     node: Option<NodeId>,
 ) -> Result<Arc<dyn petrel_core::store::Store>> {
     keys::make_data_dir(&config.data_dir)?;
-    let options = petrel_storage::StoreOptions { node, ..petrel_storage::StoreOptions::default() };
+    let options = petrel_storage::StoreOptions {
+        node,
+        writers: config.storage.writers.to_usize(),
+        ..petrel_storage::StoreOptions::default()
+    };
     petrel_storage::open(&config.storage_url(), options).await.context("storage.url")
 }
 

@@ -187,7 +187,7 @@ impl Gateway {
         let user = said.session.user();
         let others = cell.with(|conversation| {
             let told = conversation.told_of_typing(user, shown, clock::unix_ms());
-            self.forward_typing(cell.id(), (user, said.stopped, shown), told)
+            self.forward_typing(conversation, (user, said.stopped, shown), told)
         });
         match self.show_typing(cell, user, said.stopped, shown) || others == Some(true) {
             true => Fate::Told,

@@ -6,13 +6,15 @@ use crate::inspect::Tables;
 use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{SqlSafeStr as _, SqliteConnection, postgres::PgConnection};
 
+/// `beside N` in a name: programs that know migrations up to N go on working on these tables, so that a newer one may
+/// be started beside them.
 const POSTGRES: &[(i64, &str, &str)] = &[
     (1, "schema", include_str!("../migrations/postgres/0001_schema.sql")),
     (2, "append entries", include_str!("../migrations/postgres/0002_append_entries.sql")),
     (3, "people", include_str!("../migrations/postgres/0003_people.sql")),
     (4, "apply change", include_str!("../migrations/postgres/0004_apply_change.sql")),
     (5, "append messages", include_str!("../migrations/postgres/0005_append_messages.sql")),
-    (6, "journal", include_str!("../migrations/postgres/0006_journal.sql")),
+    (6, "journal, beside 5", include_str!("../migrations/postgres/0006_journal.sql")),
 ];
 
 const SQLITE: &[(i64, &str, &str)] = &[
@@ -73,17 +75,33 @@ fn migrator(files: &[(i64, &'static str, &'static str)]) -> Migrator {
     )
 }
 
-/// Whether exactly our migrations are applied. Any doubt is "no": the migrator says what is wrong.
+/// Whether our migrations are applied, and beside them only newer ones on whose tables this version works. Any doubt is
+/// "no": the migrator says what is wrong.
 async fn is_current(connection: &mut PgConnection, migrator: &Migrator) -> bool {
-    match connection.list_applied_migrations(&migrator.table_name).await {
-        Ok(applied) => {
-            applied.len() == migrator.iter().count()
-                && applied.iter().zip(migrator.iter()).all(|(have, want)| {
-                    have.version == want.version && have.checksum == want.checksum
-                })
-        }
-        Err(_) => false,
-    }
+    let Ok(applied) = connection.list_applied_migrations(&migrator.table_name).await else {
+        return false;
+    };
+    let ours: Vec<_> = migrator.iter().collect();
+    let is_ours = applied.len() >= ours.len()
+        && applied
+            .iter()
+            .zip(&ours)
+            .all(|(have, want)| have.version == want.version && have.checksum == want.checksum);
+    let Some(newest) = ours.last().map(|migration| migration.version).filter(|_| is_ours) else {
+        return false;
+    };
+    let names: Result<Vec<String>, _> =
+        sqlx::query_scalar("SELECT description FROM _sqlx_migrations WHERE version > $1")
+            .bind(newest)
+            .fetch_all(connection)
+            .await;
+    names.is_ok_and(|names| names.iter().all(|name| is_beside(name, newest)))
+}
+
+/// Whether a program whose newest migration is `newest` works on tables to which a later one of this name was applied.
+fn is_beside(name: &str, newest: i64) -> bool {
+    let named = name.rsplit_once("beside ").and_then(|(_, version)| version.parse::<i64>().ok());
+    named.is_some_and(|version| version <= newest)
 }
 
 fn explain(error: &MigrateError) -> String {
@@ -95,5 +113,17 @@ fn explain(error: &MigrateError) -> String {
             "migration {version} was applied in another form than this version knows; use the version that made the database"
         ),
         other => format!("its tables cannot be brought to this version: {other}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_later_migration_says_which_programs_go_on_beside_it() {
+        assert!(is_beside("journal, beside 5", 5) && is_beside("journal, beside 5", 6));
+        assert!(!is_beside("journal, beside 5", 4), "too old");
+        assert!(!is_beside("something else", 5) && !is_beside("beside nothing", 5));
     }
 }

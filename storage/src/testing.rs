@@ -162,6 +162,46 @@ impl PrivatePostgres {
         self.start_again()
     }
 
+    /// Starts another server that follows this one, whose commits wait for it from now on.
+    ///
+    /// # Errors
+    /// This one is not running, or the copy cannot be made or started.
+    pub fn standby(&self) -> io::Result<Self> {
+        let directory = tempfile::Builder::new().prefix("petrel-pg-").tempdir()?;
+        if let Some((uid, gid)) = self.owner {
+            chown(directory.path(), Some(uid), Some(gid))?;
+        }
+        let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+        let bin = self.bin.clone();
+        let mut standby = Self { directory, bin, owner: self.owner, port, server: None };
+        let mut copying = standby.command("pg_basebackup");
+        copying.args(["-h", "127.0.0.1", "-U", USER, "-X", "stream", "-c", "fast", "-R", "-p"]);
+        copying.arg(self.port.to_string()).arg("-D").arg(standby.data());
+        run(copying)?;
+        standby.launch()?;
+        self.sql("postgres", "ALTER SYSTEM SET synchronous_standby_names = '*'")?;
+        self.sql("postgres", "SELECT pg_reload_conf()")?;
+        Ok(standby)
+    }
+
+    /// A standby becomes a primary.
+    ///
+    /// # Errors
+    /// It is none, or is not running.
+    pub fn promote(&self) -> io::Result<()> {
+        self.sql("postgres", "SELECT pg_promote(true, 30)").map(drop)
+    }
+
+    /// Refuses all writes from now on, or takes them again.
+    ///
+    /// # Errors
+    /// The server is not running.
+    pub fn read_only(&self, is_read_only: bool) -> io::Result<()> {
+        let value = if is_read_only { "on" } else { "off" };
+        self.sql("postgres", &format!("ALTER SYSTEM SET default_transaction_read_only = {value}"))?;
+        self.sql("postgres", "SELECT pg_reload_conf()").map(drop)
+    }
+
     /// Stops every process of the server in its tracks (SIGSTOP): connections
     /// stay open and answer nothing.
     ///

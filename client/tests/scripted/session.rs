@@ -214,6 +214,29 @@ async fn on_going_away_the_client_moves_before_it_leaves() {
 }
 
 #[tokio::test]
+async fn what_a_server_that_goes_names_instead_is_dialed_first() {
+    within(async {
+        let server = TestServer::start();
+        let (_client, _events, mut link) = online(&server, server.options()).await;
+        let elsewhere = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let nowhere = "no such host.invalid:1".to_owned();
+        link.control
+            .say(What::GoAway(wire::GoAway {
+                reconnect_after_ms_min: 1,
+                reconnect_after_ms_max: 5,
+                alternatives: vec![nowhere, elsewhere.local_addr().unwrap().to_string()],
+            }))
+            .await;
+        let mut first = [0; 2_048];
+        let (bytes, _) = elsewhere.recv_from(&mut first).await.unwrap();
+        assert!(bytes >= 1_200, "the first packet of a handshake has {bytes} bytes");
+        // There is no answer, and the next dial goes where the server itself is.
+        server.sign_in().await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn requests_are_answered_or_refused_and_tried_again_when_that_helps() {
     within(async {
         let server = TestServer::start();

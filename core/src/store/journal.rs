@@ -72,17 +72,19 @@ pub trait Journal: Send + Sync + fmt::Debug {
     async fn leave(&self, own: NodeId) -> Result<(), StoreError>;
     /// Where the lanes of these nodes stand now.
     async fn marks(&self, nodes: &[NodeId]) -> Result<Vec<JournalMark>, StoreError>;
-    /// What these nodes have committed since then, at most so many rows of a lane. A lane that has no mark is read from
-    /// its beginning.
+    /// What these nodes have committed since then, each lane in its order, at most so many rows of a lane and of all of
+    /// them. A lane that has no mark is read from its beginning.
     async fn read(
         &self,
         nodes: &[NodeId],
         marks: &[JournalMark],
-        rows_max: usize,
+        rows_max: (usize, usize),
     ) -> Result<Vec<JournalRow>, StoreError>;
-    /// Forgets what is older, nodes that were silent for longer too. Says how many rows.
-    async fn trim(&self, kept: Duration) -> Result<u64, StoreError>;
-    /// Members of these conversations, at the most so many of each, in no order.
+    /// Forgets the rows of these lanes before their marks.
+    async fn trim(&self, marks: &[JournalMark]) -> Result<(), StoreError>;
+    /// Forgets nodes that were not heard for an hour, with their rows.
+    async fn forget_gone(&self) -> Result<(), StoreError>;
+    /// Members of these conversations, and who has just left, at the most so many of each, in no order.
     async fn members(
         &self,
         conversations: &[ConversationId],

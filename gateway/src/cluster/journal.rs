@@ -1,13 +1,17 @@
 //! The sure way: what other gateways have committed, read from the journal once a second. In health everything has come over
 //! a link by then, and nothing is left to do. What has not (a stale route, a lost frame, a link that broke, a
-//! gateway that died between its commit and its push) is read from the store and handed out, or hinted at.
+//! gateway that died between its commit and its push) is read from the store and handed out, or hinted at. What
+//! cannot be done now is done with the next reading.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use petrel_core::conversation::Conversation;
-use petrel_core::id::{ConversationId, Seq, UserId};
-use petrel_core::store::{Journal, JournalMark, StoreError};
+use petrel_core::id::{ConversationId, NodeId, Seq, UserId};
+use petrel_core::store::{Journal, JournalMark, LANES_MAX, StoreError};
+use petrel_proto::frame::{bare, encode};
+use petrel_proto::wire::{GoAway, frame::What};
 use rustc_hash::FxHashMap;
 
 use crate::conversation_table::Cell;
@@ -19,68 +23,118 @@ use crate::metrics;
 const INTERVAL: Duration = Duration::from_secs(1);
 /// What was just committed may be on its way over a link.
 const ON_ITS_WAY: Duration = Duration::from_millis(250);
-/// Rows of one lane that are read at once.
-const ROWS_MAX: usize = 1_000;
+/// Rows of one lane that are read at once, and of all of them.
+const LANE_ROWS_MAX: usize = 500;
+const ROWS_MAX: usize = 5_000;
 /// Conversations whose members are looked up at once.
 const LOOKED_UP_AT_ONCE: usize = 2_000;
 /// Members that are looked up of one conversation; of a larger one all are loaded.
 const MEMBERS_MAX: usize = 64;
 /// Conversations that are known to have no reader here, at the most; then all are forgotten.
 const ELSEWHERE_MAX: usize = 65_536;
-/// ... and for how many readings.
-const ELSEWHERE_ROUNDS: u32 = 60;
+/// ... and for how long.
+const ELSEWHERE_FOR: Duration = Duration::from_secs(60);
+/// Conversations that are looked at again as the store did not answer; with more, everybody signs in anew.
+const AGAIN_MAX: usize = 65_536;
 /// Rows are kept for so long.
 const KEPT: Duration = Duration::from_secs(300);
 /// Between two times that old rows are forgotten.
-const TRIM_ROUNDS: u32 = 30;
+const TRIM: Duration = Duration::from_secs(30);
+/// When rows were forgotten before they were read, clients sign in anew within this time, in milliseconds.
+const ANEW_WITHIN_MS: u32 = 10_000;
 
 /// How far the journal was read.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Reader {
-    marks: FxHashMap<(petrel_core::id::NodeId, u32), u64>,
-    /// Conversations without a reader here, their members, and in which round they are looked up again.
-    elsewhere: FxHashMap<ConversationId, (u32, Vec<UserId>)>,
-    round: u32,
+    marks: FxHashMap<(NodeId, u32), u64>,
+    /// Conversations without a reader here: their members, and until when that is believed.
+    elsewhere: FxHashMap<ConversationId, (Instant, Vec<UserId>)>,
+    /// Conversations that could not be looked at.
+    again: FxHashMap<ConversationId, Head>,
+    /// Where the own lanes stood, and when: the oldest first.
+    own: VecDeque<(Instant, Vec<JournalMark>)>,
+    trimmed: Instant,
+}
+
+/// Where a log was left.
+#[derive(Clone, Copy, Debug)]
+struct Head {
+    seq: Seq,
+    /// By a change, which may have moved members.
+    is_change: bool,
 }
 
 /// What a reading brought.
 #[derive(Debug, Default)]
 struct News {
-    heads: FxHashMap<ConversationId, Seq>,
+    heads: FxHashMap<ConversationId, Head>,
     /// Rows were forgotten before they were read.
     has_gap: bool,
     /// There may be more.
     is_full: bool,
 }
 
+impl News {
+    fn add(&mut self, conversation: ConversationId, head: Head) {
+        let known = self.heads.entry(conversation).or_insert(head);
+        known.seq = head.seq.max(known.seq);
+        known.is_change |= head.is_change;
+    }
+}
+
 impl Reader {
-    async fn read(&mut self, gateway: &Gateway, journal: &dyn Journal) -> Result<News, StoreError> {
-        let nodes = gateway.cluster.view.journals(gateway.cluster.own().id);
-        if nodes.is_empty() {
-            return Ok(News::default());
+    fn new(marks: FxHashMap<(NodeId, u32), u64>) -> Self {
+        Self {
+            marks,
+            elsewhere: FxHashMap::default(),
+            again: FxHashMap::default(),
+            own: VecDeque::new(),
+            trimmed: Instant::now(),
         }
+    }
+
+    async fn read(&mut self, gateway: &Gateway, journal: &dyn Journal) -> Result<News, StoreError> {
+        let mut news = News::default();
+        let nodes = gateway.cluster.view.journals(gateway.cluster.own().id);
         self.marks.retain(|(node, _), _| nodes.contains(node));
-        let mark = |(&(node, lane), &number)| JournalMark { node, lane, number };
-        let marks: Vec<_> = self.marks.iter().map(mark).collect();
-        let rows = journal.read(&nodes, &marks, ROWS_MAX).await?;
-        metrics::cluster::journal_read(rows.len() as u64);
-        let mut news = News { is_full: rows.len() >= ROWS_MAX, ..News::default() };
-        for row in rows {
-            let read = self.marks.entry((row.mark.node, row.mark.lane)).or_default();
-            news.has_gap |= row.mark.number > *read + 1;
-            *read = row.mark.number.max(*read);
-            for (conversation, head) in row.heads {
-                let known = news.heads.entry(conversation).or_default();
-                *known = head.max(*known);
+        if !nodes.is_empty() {
+            let mark = |(&(node, lane), &number)| JournalMark { node, lane, number };
+            let marks: Vec<_> = self.marks.iter().map(mark).collect();
+            let rows = journal.read(&nodes, &marks, (LANE_ROWS_MAX, ROWS_MAX)).await?;
+            metrics::cluster::journal_read(rows.len() as u64);
+            news.is_full = rows.len() >= ROWS_MAX;
+            let mut of_lane: FxHashMap<(NodeId, u32), usize> = FxHashMap::default();
+            for row in rows {
+                let lane = (row.mark.node, row.mark.lane);
+                let count = of_lane.entry(lane).or_default();
+                *count += 1;
+                news.is_full |= *count >= LANE_ROWS_MAX;
+                let before = self.marks.insert(lane, row.mark.number);
+                news.has_gap |= before.is_some_and(|before| row.mark.number > before + 1);
+                let is_change = row.mark.lane >= LANES_MAX / 2;
+                for (conversation, seq) in row.heads {
+                    news.add(conversation, Head { seq, is_change });
+                }
             }
         }
+        for (conversation, head) in std::mem::take(&mut self.again) {
+            news.add(conversation, head);
+        }
         Ok(news)
+    }
+
+    /// Has a conversation looked at again with the next reading.
+    fn again(&mut self, conversation: ConversationId, head: Head) {
+        metrics::cluster::journal_failed();
+        if self.again.len() < AGAIN_MAX {
+            self.again.insert(conversation, head);
+        }
     }
 
     /// Whether it is known that nobody of these reads a conversation here.
     fn is_elsewhere(&self, conversation: ConversationId, is_here: impl Fn(UserId) -> bool) -> bool {
         self.elsewhere.get(&conversation).is_some_and(|(until, members)| {
-            self.round < *until && !members.iter().any(|user| is_here(*user))
+            Instant::now() < *until && !members.iter().any(|user| is_here(*user))
         })
     }
 
@@ -88,7 +142,26 @@ impl Reader {
         if self.elsewhere.len() >= ELSEWHERE_MAX {
             self.elsewhere = FxHashMap::default();
         }
-        self.elsewhere.insert(conversation, (self.round + ELSEWHERE_ROUNDS, members));
+        self.elsewhere.insert(conversation, (Instant::now() + ELSEWHERE_FOR, members));
+    }
+
+    /// Forgets the own rows that are old enough, and those of nodes that are long gone.
+    async fn trim(&mut self, gateway: &Gateway, journal: &dyn Journal) -> Result<(), StoreError> {
+        let now = Instant::now();
+        if now < self.trimmed + TRIM {
+            return Ok(());
+        }
+        self.trimmed = now;
+        self.elsewhere.retain(|_, (until, _)| now < *until);
+        let marks = journal.marks(&[gateway.cluster.own().id]).await?;
+        self.own.push_back((now, marks));
+        while let Some((at, marks)) = self.own.front()
+            && *at + KEPT <= now
+        {
+            journal.trim(marks).await?;
+            self.own.pop_front();
+        }
+        journal.forget_gone().await
     }
 }
 
@@ -106,16 +179,15 @@ pub(super) async fn begin(gateway: &Gateway) -> Result<Marks, StoreError> {
 
 /// Where a reader begins.
 #[derive(Debug, Default)]
-pub(super) struct Marks(FxHashMap<(petrel_core::id::NodeId, u32), u64>);
+pub(super) struct Marks(FxHashMap<(NodeId, u32), u64>);
 
 /// Reads until the gateway stops.
 pub(super) async fn run(gateway: Arc<Gateway>, Marks(marks): Marks) {
     let Some(journal) = gateway.store.journal() else { return };
-    let mut reader = Reader { marks, ..Reader::default() };
+    let mut reader = Reader::new(marks);
     let reading = async {
         loop {
             tokio::time::sleep(INTERVAL - ON_ITS_WAY).await;
-            reader.round = reader.round.wrapping_add(1);
             loop {
                 let is_full = match reader.read(&gateway, journal).await {
                     Ok(news) => {
@@ -133,10 +205,8 @@ pub(super) async fn run(gateway: Arc<Gateway>, Marks(marks): Marks) {
                     break;
                 }
             }
-            if reader.round.is_multiple_of(TRIM_ROUNDS)
-                && let Err(error) = journal.trim(KEPT).await
-            {
-                tracing::debug!(%error, "old rows of the journal stay");
+            if let Err(error) = reader.trim(&gateway, journal).await {
+                tracing::warn!(%error, "old rows of the journal stay");
             }
         }
     };
@@ -146,58 +216,78 @@ pub(super) async fn run(gateway: Arc<Gateway>, Marks(marks): Marks) {
 impl Gateway {
     /// Sees that readers here have what was committed elsewhere.
     async fn follow(self: &Arc<Self>, reader: &mut Reader, journal: &dyn Journal, news: News) {
-        if news.heads.is_empty() && !news.has_gap {
+        if news.has_gap {
+            self.have_all_sign_in_anew();
+        }
+        if news.heads.is_empty() {
             return;
         }
         tokio::time::sleep(ON_ITS_WAY).await;
-        if news.has_gap {
-            metrics::cluster::journal_gap();
-            tracing::warn!(
-                "the journal was read too late; everything in memory is looked at again"
-            );
-            for cell in self.conversations.all() {
-                self.catch_up_with(&cell, Seq(u64::MAX)).await;
-            }
-        }
+        let is_here = |user: UserId| self.sessions.count(user) > 0;
         let mut unknown = Vec::new();
         for (conversation, head) in news.heads {
             match self.conversations.cached(conversation) {
-                Some(cell) => self.catch_up_with(&cell, head).await,
-                None if reader.is_elsewhere(conversation, |user| self.sessions.count(user) > 0) => {
+                Some(cell) => {
+                    if self.catch_up_with(&cell, head).await.is_err() {
+                        reader.again(conversation, head);
+                    }
                 }
-                None => unknown.push(conversation),
+                None if !head.is_change && reader.is_elsewhere(conversation, is_here) => {}
+                None => unknown.push((conversation, head)),
             }
         }
         for some in unknown.chunks(LOOKED_UP_AT_ONCE) {
             if let Err(error) = self.hint_at(reader, journal, some).await {
-                // They are told of with the next entry, and by their list.
-                metrics::cluster::journal_failed();
-                tracing::warn!(%error, "members of conversations cannot be read");
+                tracing::debug!(%error, "members of conversations cannot be read");
+                some.iter().for_each(|(conversation, head)| reader.again(*conversation, *head));
             }
+        }
+        if reader.again.len() >= AGAIN_MAX {
+            reader.again = FxHashMap::default();
+            self.have_all_sign_in_anew();
+        }
+    }
+
+    /// What was missed is not known: all clients sign in anew, and find it by their lists and cursors.
+    fn have_all_sign_in_anew(&self) {
+        metrics::cluster::journal_gap();
+        tracing::warn!("the journal was read too late; all clients sign in anew");
+        let frame = encode(&bare(What::GoAway(GoAway {
+            reconnect_after_ms_min: 0,
+            reconnect_after_ms_max: ANEW_WITHIN_MS,
+            alternatives: Vec::new(),
+        })));
+        for session in self.sessions.all() {
+            session.queue().put_control(frame.clone());
         }
     }
 
     /// Reads on in a conversation that is in memory, if it stands behind this place and somebody here reads it.
-    async fn catch_up_with(self: &Arc<Self>, cell: &Arc<Cell>, head: Seq) {
-        let is_read = |c: &mut Conversation<Origin>| {
-            c.next() <= head && c.members().any(|member| self.sessions.count(member) > 0)
-        };
-        if cell.with(is_read) != Some(true) {
-            return;
+    async fn catch_up_with(self: &Arc<Self>, cell: &Arc<Cell>, head: Head) -> Result<(), ()> {
+        let stands = |c: &mut Conversation<Origin>| (c.next() <= head.seq, c.take_unseen(head.seq));
+        let (is_behind, is_unseen) = cell.with(stands).unwrap_or_default();
+        if is_unseen && cell.with(|conversation| self.hint_readers(conversation)) == Some(true) {
+            metrics::cluster::journal_repaired("hints");
         }
-        let standing = match self.store.standing(cell.id(), &[]).await {
-            Ok(Some(standing)) => standing,
-            Ok(None) => return,
-            Err(error) => {
-                metrics::cluster::journal_failed();
-                tracing::debug!(%error, "a conversation's standing cannot be read");
-                return;
-            }
-        };
+        if !is_behind {
+            return Ok(());
+        }
+        if head.is_change && !self.reload(cell).await {
+            return Err(());
+        }
+        let is_read =
+            |c: &mut Conversation<Origin>| c.known().any(|member| self.sessions.count(member) > 0);
+        if cell.with(is_read) != Some(true) {
+            return Ok(());
+        }
+        let standing = self.store.standing(cell.id(), &[]).await;
+        let Some(standing) = standing.map_err(|_| ())? else { return Ok(()) };
         let is_behind = cell.with(|c| c.next() <= standing.head) == Some(true);
-        if is_behind && self.learn(cell, &standing).await.is_ok() {
+        if is_behind {
+            self.learn(cell, &standing).await.map_err(|_| ())?;
             metrics::cluster::journal_repaired("entries");
         }
+        Ok(())
     }
 
     /// Tells readers here of conversations that are not in memory.
@@ -205,14 +295,15 @@ impl Gateway {
         self: &Arc<Self>,
         reader: &mut Reader,
         journal: &dyn Journal,
-        conversations: &[ConversationId],
+        conversations: &[(ConversationId, Head)],
     ) -> Result<(), StoreError> {
-        let lines = journal.members(conversations, MEMBERS_MAX + 1).await?;
+        let ids: Vec<_> = conversations.iter().map(|(conversation, _)| *conversation).collect();
+        let lines = journal.members(&ids, MEMBERS_MAX + 1).await?;
         let mut members: FxHashMap<ConversationId, Vec<UserId>> = FxHashMap::default();
         for (conversation, user) in lines {
             members.entry(conversation).or_default().push(user);
         }
-        for conversation in conversations {
+        for (conversation, head) in conversations {
             let members = members.remove(conversation).unwrap_or_default();
             let is_large = members.len() > MEMBERS_MAX;
             if !is_large && !members.iter().any(|user| self.sessions.count(*user) > 0) {
@@ -220,11 +311,52 @@ impl Gateway {
                 continue;
             }
             // A large one stays in memory for a while, so that its members are looked through there next time.
-            let Ok(Some(cell)) = self.conversation(*conversation).await else { continue };
-            if self.hint_readers(&cell) {
+            let cell = match self.conversation(*conversation).await {
+                Ok(Some(cell)) => cell,
+                Ok(None) => continue,
+                Err(_) => {
+                    reader.again(*conversation, *head);
+                    continue;
+                }
+            };
+            let told = cell.with(|c| {
+                c.take_unseen(head.seq);
+                self.hint_readers(c)
+            });
+            if told == Some(true) {
                 metrics::cluster::journal_repaired("hints");
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_conversation_is_elsewhere_until_a_member_comes_or_time_is_over() {
+        let mut reader = Reader::new(FxHashMap::default());
+        let (conversation, member) = (ConversationId([1; 16]), UserId([2; 16]));
+        assert!(!reader.is_elsewhere(conversation, |_| false));
+        reader.note_elsewhere(conversation, vec![member]);
+        assert!(reader.is_elsewhere(conversation, |_| false));
+        assert!(!reader.is_elsewhere(conversation, |user| user == member), "he has come");
+        if let Some((until, _)) = reader.elsewhere.get_mut(&conversation) {
+            *until = Instant::now();
+        }
+        assert!(!reader.is_elsewhere(conversation, |_| false));
+    }
+
+    #[test]
+    fn news_keep_the_highest_head_and_that_there_was_a_change() {
+        let mut news = News::default();
+        let conversation = ConversationId([1; 16]);
+        for (seq, is_change) in [(3, false), (5, true), (4, false)] {
+            news.add(conversation, Head { seq: Seq(seq), is_change });
+        }
+        let head = news.heads.get(&conversation).map(|head| (head.seq.0, head.is_change));
+        assert_eq!(head, Some((5, true)));
     }
 }

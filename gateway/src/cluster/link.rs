@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -24,8 +25,8 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::peer::{LANES, Peer, Receivers};
-use super::routes::{RosterEntry, RosterReader, Routes};
+use super::peer::{LANES, Peer, Receivers, Room};
+use super::routes::{RosterEntry, RosterReader};
 use super::wire::{FRAME_BYTES_MAX, ROSTER_LINES};
 use super::{Cluster, Standing, wire as said};
 use crate::gateway::Gateway;
@@ -266,10 +267,8 @@ async fn speak_in_lane(
     let mut stream = connection.open_uni().await?;
     let mut frames = Vec::with_capacity(FRAMES_AT_ONCE);
     while lane.recv_many(&mut frames, FRAMES_AT_ONCE).await > 0 {
-        let bytes = frames.iter().map(Bytes::len).sum();
-        let written = stream.write_all_chunks(&mut frames).await;
-        peer.released(bytes);
-        written?;
+        let _room = Room(peer, frames.iter().map(Bytes::len).sum());
+        stream.write_all_chunks(&mut frames).await?;
         frames.clear();
     }
     Ok(())
@@ -376,6 +375,10 @@ async fn listen(gateway: &Arc<Gateway>, incoming: quinn::Incoming) -> Result<()>
     let Some(peer) = gateway.cluster.peer(node) else {
         return Err(refuse("not in the list of nodes"));
     };
+    if peer.node.name != hello.name {
+        return Err(refuse("the list of nodes has another name for it"));
+    }
+    let replaced = peer.listen();
     let hearing = async {
         while let Ok(stream) = connection.accept_uni().await {
             let (gateway, peer) = (Arc::clone(gateway), Arc::clone(&peer));
@@ -393,6 +396,7 @@ async fn listen(gateway: &Arc<Gateway>, incoming: quinn::Incoming) -> Result<()>
     tokio::select! {
         () = hearing => {}
         () = peer.gone.cancelled() => {}
+        () = replaced.cancelled() => {}
         () = gateway.cluster.closing.cancelled() => {}
     }
     connection.close(VarInt::from_u32(CODE_GOING), b"");
@@ -409,13 +413,20 @@ fn is_named(connection: &quinn::Connection, name: &str) -> bool {
 /// Carries out what a peer says on one stream, in its order.
 async fn hear(gateway: &Arc<Gateway>, peer: &Arc<Peer>, stream: quinn::RecvStream) -> Result<()> {
     let mut frames = Frames::new(stream);
-    let mut reader: Option<(u32, RosterReader)> = None;
+    let mut roster = None;
     while let Some(what) = frames.next().await? {
+        anyhow::ensure!(!peer.gone.is_cancelled(), "it is gone");
         match what {
-            What::Roster(roster) => hear_roster(gateway, peer, &mut reader, &roster)?,
+            What::Roster(said) => {
+                hear_roster(gateway, peer, &mut roster, &said)?;
+                // What it has said while it was taken out goes with it.
+                if peer.gone.is_cancelled() {
+                    gateway.forget_users_of(peer);
+                }
+            }
             What::Entry(entry) => {
                 let entry = said::read_entry(entry).context("an entry that makes no sense")?;
-                gateway.hear_entry(entry).await;
+                gateway.hear_entry(entry);
             }
             What::Preview(preview) => gateway.hear_preview(&preview),
             What::Receipts(receipts) => gateway.hear_receipts(&receipts),
@@ -426,26 +437,31 @@ async fn hear(gateway: &Arc<Gateway>, peer: &Arc<Peer>, stream: quinn::RecvStrea
     Ok(())
 }
 
+/// Takes a piece of a roster; `own` is the number of the one that this stream tells.
 fn hear_roster(
     gateway: &Gateway,
     peer: &Peer,
-    reader: &mut Option<(u32, RosterReader)>,
+    own: &mut Option<u32>,
     said: &wire::Roster,
 ) -> Result<()> {
     let cluster = &gateway.cluster;
     if said.begins {
-        let number = cluster.next_roster();
-        *reader = Some((number, Routes::begin(peer.number, number)));
+        *own = Some(peer.newest_roster.fetch_add(1, Ordering::Relaxed) + 1);
     }
-    let (number, reading) = reader.as_mut().context("a roster without a beginning")?;
+    let roster = own.context("a roster without a beginning")?;
+    anyhow::ensure!(
+        peer.newest_roster.load(Ordering::Relaxed) == roster,
+        "a newer roster has begun"
+    );
+    let reader = RosterReader { peer: peer.number, roster, users: &peer.users };
     for line in &said.lines {
         let line = said::read_roster_line(line).context("a roster that makes no sense")?;
-        if cluster.routes.take(reading, line) {
+        if cluster.routes.take(reader, line) {
             gateway.presence.note(line.user);
         }
     }
     if said.ends {
-        for user in cluster.routes.sweep(peer.number, Some(*number)) {
+        for user in cluster.routes.sweep(peer.number, Some(roster), &peer.users) {
             gateway.presence.note(user);
         }
     }

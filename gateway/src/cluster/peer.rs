@@ -2,7 +2,7 @@
 //! session table. Nothing here waits: what finds no room is left out, and the journal makes up for it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -38,6 +38,21 @@ pub(crate) struct Peer {
     pub(super) roster: Notify,
     /// Cancelled when it is known to be gone.
     pub(super) gone: CancellationToken,
+    /// How many users of it are known.
+    pub(super) users: AtomicUsize,
+    /// The newest of its rosters: older ones count no more.
+    pub(super) newest_roster: AtomicU32,
+    /// The connection on which it is listened to; a newer one ends it.
+    listening: Mutex<CancellationToken>,
+}
+
+/// Room of a peer's queues, given back when this is dropped.
+pub(super) struct Room<'a>(pub(super) &'a Peer, pub(super) usize);
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        self.0.released(self.1);
+    }
 }
 
 /// Whose sessions the peer has to be told of.
@@ -62,6 +77,9 @@ impl Peer {
             changed: Mutex::default(),
             roster: Notify::new(),
             gone: CancellationToken::new(),
+            users: AtomicUsize::new(0),
+            newest_roster: AtomicU32::new(0),
+            listening: Mutex::default(),
         });
         (peer, receivers)
     }
@@ -77,6 +95,13 @@ impl Peer {
             self.changed.lock().everybody = true;
             self.roster.notify_one();
         }
+    }
+
+    /// Begins to listen to it on another connection; cancelled when that is replaced.
+    pub(super) fn listen(&self) -> CancellationToken {
+        let new = CancellationToken::new();
+        std::mem::replace(&mut *self.listening.lock(), new.clone()).cancel();
+        new
     }
 
     /// Sends an entry of this conversation.

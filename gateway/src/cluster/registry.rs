@@ -21,8 +21,6 @@ const BEAT: Duration = Duration::from_secs(1);
 const BEAT_MIN: Duration = Duration::from_millis(100);
 /// Who was silent for so long is gone: its sessions are nowhere.
 const GONE: Duration = Duration::from_secs(10);
-/// A node whose journal may still hold something new.
-const READ_ON: Duration = Duration::from_secs(120);
 /// The last word to the database when the gateway stops.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -72,16 +70,21 @@ impl View {
         self.0.lock().at.map(|at| at.elapsed())
     }
 
-    /// Nodes but this one whose journal is to be read.
+    /// Nodes but this one whose journal is to be read: also of those that are gone, as long as the database tells of
+    /// them.
     pub(super) fn journals(&self, own: NodeId) -> Vec<NodeId> {
         let seen = self.0.lock();
-        let is_read = |line: &&NodeLine| line.node.id != own && line.silent < READ_ON;
-        seen.lines.iter().filter(is_read).map(|line| line.node.id).collect()
+        seen.lines.iter().map(|line| line.node.id).filter(|node| *node != own).collect()
     }
 }
 
-/// Which of these nodes are to have links: those that live, and of two runs of one gateway the newer.
-fn living(lines: &[NodeLine], own: &NodeRecord) -> Vec<NodeRecord> {
+/// Which of these nodes are to have links: those that live, and of two runs of one gateway the newer. Whose link stands
+/// lives, whatever the database has heard: it may itself have been away.
+fn living(
+    lines: &[NodeLine],
+    own: &NodeRecord,
+    is_linked: impl Fn(NodeId) -> bool,
+) -> Vec<NodeRecord> {
     let lives = |line: &&NodeLine| {
         let is_replaced = lines.iter().any(|other| {
             other.node.name == line.node.name
@@ -91,37 +94,34 @@ fn living(lines: &[NodeLine], own: &NodeRecord) -> Vec<NodeRecord> {
         line.node.id != own.id
             && line.node.name != own.name
             && !line.has_left
-            && line.silent < GONE
+            && (line.silent < GONE || is_linked(line.node.id))
             && !is_replaced
     };
     lines.iter().filter(lives).map(|line| line.node.clone()).collect()
 }
 
+/// A peer, and the far ends of its lanes.
+type NewPeer = (Arc<Peer>, Receivers);
+
 impl Cluster {
     /// Takes over who lives. Gives back peers that are new, and those that are gone.
-    fn take_over(&self, living: &[NodeRecord]) -> (Vec<(Arc<Peer>, Receivers)>, Vec<Arc<Peer>>) {
+    fn take_over(&self, living: &[NodeRecord]) -> (Vec<NewPeer>, Vec<Arc<Peer>>) {
         let mut peers = self.peers.write();
         let is_gone = |peer: &&Arc<Peer>| !living.iter().any(|node| node.id == peer.node.id);
         let gone: Vec<_> = peers.by_node.values().filter(is_gone).cloned().collect();
         for peer in &gone {
             peers.by_node.remove(&peer.node.id);
-            if let Some(place) = peers.by_number.get_mut(usize::from(peer.number.0)) {
-                *place = None;
-            }
+            peers.by_number.remove(&peer.number);
         }
         let mut new = Vec::new();
         for node in living {
             if peers.by_node.contains_key(&node.id) || peers.by_node.len() >= PEERS_MAX {
                 continue;
             }
-            let free = peers.by_number.iter().position(Option::is_none);
-            let at = free.unwrap_or(peers.by_number.len());
-            let Ok(number) = u16::try_from(at) else { continue };
-            let (peer, receivers) = Peer::new(node.clone(), PeerNumber(number));
-            if at == peers.by_number.len() {
-                peers.by_number.push(None);
-            }
-            peers.by_number[at] = Some(Arc::clone(&peer));
+            let number = PeerNumber(peers.next_number);
+            peers.next_number += 1;
+            let (peer, receivers) = Peer::new(node.clone(), number);
+            peers.by_number.insert(number, Arc::clone(&peer));
             peers.by_node.insert(node.id, Arc::clone(&peer));
             new.push((peer, receivers));
         }
@@ -148,7 +148,8 @@ pub(super) async fn beat(
     let Some(journal) = store.journal() else { return Ok(()) };
     let own = cluster.own();
     let lines = journal.beat(&own).await?;
-    let (new, gone) = cluster.take_over(&living(&lines, &own));
+    let is_linked = |node| cluster.peer(node).is_some_and(|peer| peer.is_up());
+    let (new, gone) = cluster.take_over(&living(&lines, &own, is_linked));
     cluster.view.set(lines);
     for (peer, receivers) in new {
         tracing::info!(peer = peer.node.name, at = peer.node.address, "another gateway");
@@ -158,9 +159,7 @@ pub(super) async fn beat(
     for peer in gone {
         tracing::info!(peer = peer.node.name, "a gateway is gone");
         peer.gone.cancel();
-        for user in cluster.routes.sweep(peer.number, None) {
-            gateway.presence.note(user);
-        }
+        gateway.forget_users_of(&peer);
     }
     Ok(())
 }
@@ -224,9 +223,12 @@ mod tests {
             line(5, "e", 2, 100, false),
             line(6, "e", 0, 1, false),
             line(7, "own", 3, 200, false),
+            line(8, "f", 30, 100, false),
         ];
-        let names: Vec<_> =
-            living(&lines, &lines[0].node).into_iter().map(|n| (n.name, n.id.0[0])).collect();
-        assert_eq!(names, [("b".to_owned(), 2), ("e".to_owned(), 6)]);
+        let names: Vec<_> = living(&lines, &lines[0].node, |node| node.0[0] == 8)
+            .into_iter()
+            .map(|n| (n.name, n.id.0[0]))
+            .collect();
+        assert_eq!(names, [("b".to_owned(), 2), ("e".to_owned(), 6), ("f".to_owned(), 8)]);
     }
 }

@@ -74,11 +74,16 @@ fn seq(number: u64) -> Option<Seq> {
 }
 
 /// The preview's frame is what clients get.
-pub(super) fn preview(conversation: ConversationId, sender: UserId, shown: &Bytes) -> Bytes {
+pub(super) fn preview(
+    (conversation, rights): (ConversationId, RightsVersion),
+    sender: UserId,
+    shown: &Bytes,
+) -> Bytes {
     frame(What::Preview(wire::NodePreview {
         conversation: bytes(conversation.as_bytes()),
         sender: bytes(sender.as_bytes()),
         frame: shown.clone(),
+        rights_version: rights.0,
     }))
 }
 
@@ -110,7 +115,7 @@ pub(super) fn read_receipts(
 }
 
 pub(super) fn typing(
-    conversation: ConversationId,
+    (conversation, rights): (ConversationId, RightsVersion),
     user: UserId,
     stopped: bool,
     shown: Audience,
@@ -120,6 +125,7 @@ pub(super) fn typing(
         user: bytes(user.as_bytes()),
         stopped,
         shown: u32::from(shown.number()),
+        rights_version: rights.0,
     }))
 }
 

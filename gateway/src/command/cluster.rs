@@ -1,6 +1,7 @@
 //! `petrel cluster`: how the gateways on one database are, and certificates by which they know each
 //! other.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
@@ -41,8 +42,9 @@ pub(super) fn status(json: bool) -> Result<Call> {
 impl Certificates {
     /// Makes what is missing.
     pub(super) fn make(&self) -> Result<()> {
+        let mut out = std::io::stdout().lock();
         for file in authority::make(&self.dir, &self.names)? {
-            println!("{}", file.display());
+            writeln!(out, "{}", file.display()).context("cannot write to standard output")?;
         }
         Ok(())
     }

@@ -27,26 +27,38 @@ CREATE TABLE journal (
   PRIMARY KEY (node, lane, n)
 );
 
--- Writes a row for what a transaction stored, under the locks that it holds. A statement later than they are: the number
--- is read by a snapshot that sees all that the lane has committed. Should an earlier transaction of the lane still be
--- under way (its connection was given up), both choose the same number, and the key lets one of them through;
--- the other one is tried again.
-CREATE FUNCTION write_journal(p_node uuid, p_lane integer, p_conversations uuid[], p_heads bigint[]) RETURNS void
+-- Writes a row for what a transaction stored, under the locks that it holds. p_n: the lane's last number, as its owner knows it; null: it
+-- does not, because the outcome of an earlier transaction is unknown. Then it is looked up, by a statement later than the locks,
+-- whose snapshot sees all that the lane has committed. Should that earlier transaction still be under way (its
+-- connection was given up), both choose the same number, and the key lets one of them through; the other one is
+-- tried again.
+CREATE FUNCTION write_journal(p_node uuid, p_lane integer, p_n bigint, p_conversations uuid[], p_heads bigint[]) RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off
 SET plan_cache_mode = force_generic_plan
 SET jit = off
 AS $f$
+DECLARE
+  last bigint := p_n;
+  conversations uuid[] := p_conversations;
+  heads bigint[] := p_heads;
 BEGIN
+  IF last IS NULL THEN
+    -- Without a row, because all were forgotten, numbers go on far above those that readers know.
+    SELECT coalesce(max(j.n), floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint) INTO last
+      FROM journal j WHERE j.node = p_node AND j.lane = p_lane;
+  END IF;
+  IF cardinality(p_heads) > 1 THEN
+    SELECT array_agg(t.conv), array_agg(t.head) INTO conversations, heads
+    FROM (SELECT u.conv, max(u.head) AS head FROM unnest(p_conversations, p_heads) AS u (conv, head) GROUP BY u.conv) t;
+  END IF;
   INSERT INTO journal (node, lane, n, at_ms, conversations, heads)
-  SELECT p_node, p_lane, coalesce((SELECT max(j.n) FROM journal j WHERE j.node = p_node AND j.lane = p_lane), 0) + 1,
-         floor(extract(epoch FROM clock_timestamp()) * 1000), array_agg(t.conv), array_agg(t.head)
-  FROM (SELECT u.conv, max(u.head) AS head FROM unnest(p_conversations, p_heads) AS u (conv, head) GROUP BY u.conv) t;
+  VALUES (p_node, p_lane, last + 1, floor(extract(epoch FROM clock_timestamp()) * 1000), conversations, heads);
 END $f$;
 
 -- append_messages (migration 5), and its row of the journal.
 CREATE FUNCTION append_and_journal(
-  p_node uuid, p_lane integer,
+  p_node uuid, p_lane integer, p_n bigint,
   p_conversation uuid[], p_admitted_by bigint[], p_sender uuid[], p_id uuid[],
   p_kind integer[], p_countable boolean[], p_encoding bigint[], p_body bytea[], p_digest bytea[],
   p_target bigint[], p_revision bigint[], p_mentions bytea[], p_careful uuid[], p_emojis_max bigint
@@ -78,13 +90,13 @@ BEGIN
     RETURN NEXT;
   END LOOP;
   IF cardinality(conversations) > 0 THEN
-    PERFORM write_journal(p_node, p_lane, conversations, heads);
+    PERFORM write_journal(p_node, p_lane, p_n, conversations, heads);
   END IF;
 END $f$;
 
 -- apply_change (migration 4), and its row of the journal.
 CREATE FUNCTION apply_and_journal(
-  p_node uuid, p_lane integer,
+  p_node uuid, p_lane integer, p_n bigint,
   p_guard uuid[], p_version bigint[], p_locked uuid[], p_bumped uuid[], p_made uuid[],
   p_written uuid[], p_joining uuid[], p_private uuid[], p_rows jsonb,
   p_conversation uuid[], p_id uuid[], p_sender uuid[], p_kind integer[], p_countable boolean[],
@@ -117,6 +129,6 @@ BEGIN
     RETURN NEXT;
   END LOOP;
   IF cardinality(conversations) > 0 THEN
-    PERFORM write_journal(p_node, p_lane, conversations, heads);
+    PERFORM write_journal(p_node, p_lane, p_n, conversations, heads);
   END IF;
 END $f$;

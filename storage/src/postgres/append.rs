@@ -4,7 +4,9 @@ use async_trait::async_trait;
 use petrel_core::entry::Family;
 use petrel_core::limits::REACTIONS_OF_ENTRY_MAX;
 use petrel_core::store::{Append, AppendOutcome, Appender, StoreError};
-use sqlx::postgres::PgConnection;
+use sqlx::Postgres;
+use sqlx::postgres::{PgArguments, PgConnection};
+use sqlx::query::QueryAs;
 use sqlx::types::Uuid;
 
 use super::connect::{Connector, classify};
@@ -40,7 +42,8 @@ impl Appender for PostgresAppender {
             None => self.connector.writer().await?,
         };
         let deadline = self.connector.options.deadline;
-        let answer = tokio::time::timeout(deadline, call(&mut connection, self.lane, batch)).await;
+        let answer =
+            tokio::time::timeout(deadline, call(&mut connection, self.lane.as_mut(), batch)).await;
         match answer {
             Ok(Ok(rows)) => {
                 self.connection = Some(connection);
@@ -62,24 +65,35 @@ impl Appender for PostgresAppender {
     }
 }
 
+/// A query that is being given its values.
+type Query<'q> = QueryAs<'q, Postgres, AnswerRow, PgArguments>;
+
 async fn call(
     connection: &mut PgConnection,
-    lane: Option<Lane>,
+    lane: Option<&mut Lane>,
     batch: &[Append],
 ) -> Result<Vec<AnswerRow>, sqlx::Error> {
-    let column = |uuid: fn(&Append) -> Uuid| batch.iter().map(uuid).collect::<Vec<_>>();
-    let query = match lane.map(Lane::columns) {
-        None => sqlx::query_as(
+    let Some(lane) = lane else {
+        let query = sqlx::query_as(
             "SELECT idx, outcome, seq, count, committed_ms, rights_version \
              FROM append_messages($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
-        ),
-        Some((node, lane)) => sqlx::query_as(
-            "SELECT idx, outcome, seq, count, committed_ms, rights_version \
-             FROM append_and_journal($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
-        )
-        .bind(node)
-        .bind(lane),
+        );
+        return bound(query, batch).fetch_all(connection).await;
     };
+    let (node, number, last) = lane.begin();
+    let query = sqlx::query_as(
+        "SELECT idx, outcome, seq, count, committed_ms, rights_version \
+         FROM append_and_journal($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
+    );
+    let rows: Vec<AnswerRow> =
+        bound(query.bind(node).bind(number).bind(last), batch).fetch_all(&mut *connection).await?;
+    lane.wrote(last, rows.iter().any(|row| row.1 == 0), connection).await?;
+    Ok(rows)
+}
+
+/// A message a row, in columns.
+fn bound<'q>(query: Query<'q>, batch: &'q [Append]) -> Query<'q> {
+    let column = |uuid: fn(&Append) -> Uuid| batch.iter().map(uuid).collect::<Vec<_>>();
     query
         .bind(column(|message| message.conversation.into()))
         .bind(
@@ -100,8 +114,6 @@ async fn call(
         .bind(batch.iter().map(|m| mentions_column(&m.mentions)).collect::<Vec<_>>())
         .bind(careful(batch))
         .bind(size(REACTIONS_OF_ENTRY_MAX))
-        .fetch_all(connection)
-        .await
 }
 
 /// The conversations in which a message of the batch does more than stand in the log.

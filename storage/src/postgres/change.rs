@@ -5,8 +5,10 @@ use petrel_core::change::{Change, ChangeOutcome, Contact, GroupProfile, Revoked,
 use petrel_core::id::{ConversationId, UserId};
 use petrel_core::store::{ChangeStore, StoreError};
 use serde_json::{Value, json};
-use sqlx::PgPool;
+use sqlx::postgres::PgArguments;
+use sqlx::query::QueryAs;
 use sqlx::types::Uuid;
+use sqlx::{PgPool, Postgres};
 
 use super::PostgresStore;
 use super::journal::Lane;
@@ -27,14 +29,14 @@ impl ChangeStore for PostgresStore {
     }
 
     async fn apply(&self, change: &Change) -> Result<ChangeOutcome, StoreError> {
-        let borrowed = match &self.lanes {
+        let mut borrowed = match &self.lanes {
             Some(lanes) => Some(lanes.change().await?),
             None => None,
         };
-        let lane = borrowed.as_ref().map(|borrowed| borrowed.lane);
         self.bounded(async {
             let mut tries = 1;
             loop {
+                let lane = borrowed.as_deref_mut();
                 match call(&self.pool, lane, change).await {
                     Err(error) if tries < TRIES_MAX && lost_a_race(&error) => tries += 1,
                     Err(error) => return Err(error),
@@ -77,9 +79,32 @@ fn lost_a_race(error: &sqlx::Error) -> bool {
 
 async fn call(
     pool: &PgPool,
-    lane: Option<Lane>,
+    lane: Option<&mut Lane>,
     change: &Change,
 ) -> Result<Vec<Line>, sqlx::Error> {
+    let Some(lane) = lane else {
+        let query = sqlx::query_as(
+            "SELECT outcome, seq, count, committed_ms, rights_version FROM apply_change( \
+               $1, $2, $3, $4, $5, $6, $7, $8, $9::text::jsonb, $10, $11, $12, $13, $14, $15, $16)",
+        );
+        return bound(query, change).fetch_all(pool).await;
+    };
+    let (node, number, last) = lane.begin();
+    let query = sqlx::query_as(
+        "SELECT outcome, seq, count, committed_ms, rights_version FROM apply_and_journal( \
+           $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12::text::jsonb, $13, $14, $15, $16, $17, $18, $19)",
+    );
+    let lines: Vec<Line> =
+        bound(query.bind(node).bind(number).bind(last), change).fetch_all(pool).await?;
+    lane.wrote(last, lines.iter().any(|line| line.0 == 0), pool).await?;
+    Ok(lines)
+}
+
+/// A query that is being given its values.
+type Query<'q> = QueryAs<'q, Postgres, Line, PgArguments>;
+
+/// A decision, as the function takes it.
+fn bound<'q>(query: Query<'q>, change: &'q Change) -> Query<'q> {
     let reach = Reach::of(change);
     let logs = |ids: &dyn Fn(&Reach) -> Vec<ConversationId>| {
         ids(&reach).into_iter().map(Uuid::from).collect::<Vec<_>>()
@@ -89,18 +114,6 @@ async fn call(
     };
     let rows = Value::Array(change.rows.iter().filter_map(row).collect()).to_string();
     let entries = &change.entries;
-    let query = match lane.map(Lane::columns) {
-        None => sqlx::query_as(
-            "SELECT outcome, seq, count, committed_ms, rights_version FROM apply_change( \
-               $1, $2, $3, $4, $5, $6, $7, $8, $9::text::jsonb, $10, $11, $12, $13, $14, $15, $16)",
-        ),
-        Some((node, lane)) => sqlx::query_as(
-            "SELECT outcome, seq, count, committed_ms, rights_version FROM apply_and_journal( \
-               $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::text::jsonb, $12, $13, $14, $15, $16, $17, $18)",
-        )
-        .bind(node)
-        .bind(lane),
-    };
     query
         .bind(change.guards.iter().map(|g| Uuid::from(g.conversation)).collect::<Vec<_>>())
         .bind(change.guards.iter().map(|g| signed(g.version.0)).collect::<Vec<_>>())
@@ -118,8 +131,6 @@ async fn call(
         .bind(entries.iter().map(|e| e.kind.is_countable()).collect::<Vec<_>>())
         .bind(entries.iter().map(|e| &e.body[..]).collect::<Vec<_>>())
         .bind(entries.iter().map(|e| digest(e).0.to_vec()).collect::<Vec<_>>())
-        .fetch_all(pool)
-        .await
 }
 
 fn outcome(lines: Vec<Line>) -> Result<ChangeOutcome, sqlx::Error> {

@@ -9,6 +9,7 @@ use petrel_core::id::{ConversationId, NodeId, Seq, UserId};
 use petrel_core::store::{
     Journal, JournalMark, JournalRow, LANES_MAX, NodeLine, NodeRecord, StoreError,
 };
+use sqlx::postgres::PgExecutor;
 use sqlx::types::Uuid;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -17,6 +18,10 @@ use crate::row::{signed, size, unsigned};
 
 /// Nodes that were silent for longer are not told of.
 const LATELY: Duration = Duration::from_secs(600);
+/// Nodes that were silent for longer are forgotten.
+const GONE: Duration = Duration::from_secs(3_600);
+/// Who has left so many entries ago is not told of.
+const JUST_LEFT: i64 = 50;
 /// Rows that are forgotten at once.
 const TRIMMED_AT_ONCE: usize = 10_000;
 
@@ -29,8 +34,10 @@ pub(super) struct Lanes {
     node: NodeId,
     writers: Mutex<u32>,
     /// Lanes of changes that nobody uses.
-    free: Mutex<Vec<u32>>,
+    free: Mutex<Vec<Lane>>,
     changes: Semaphore,
+    /// For one of them.
+    patience: Duration,
 }
 
 /// Who writes a row of the journal.
@@ -38,32 +45,35 @@ pub(super) struct Lanes {
 pub(super) struct Lane {
     node: NodeId,
     number: u32,
+    /// The number of its last row; `None`: what became of its last transaction is not known.
+    last: Option<i64>,
 }
 
 /// A lane for as long as one change takes.
 #[derive(Debug)]
 pub(super) struct Borrowed<'a> {
     lanes: &'a Lanes,
-    pub(super) lane: Lane,
+    lane: Lane,
     _permit: SemaphorePermit<'a>,
 }
 
 impl Drop for Borrowed<'_> {
     fn drop(&mut self) {
-        self.lanes.free.lock().push(self.lane.number);
+        self.lanes.free.lock().push(self.lane);
     }
 }
 
 impl Lanes {
     /// Of a node with so many lanes for changes.
-    pub(super) fn new(node: NodeId, changes: u32) -> Arc<Self> {
+    pub(super) fn new(node: NodeId, changes: u32, patience: Duration) -> Arc<Self> {
         let changes = changes.clamp(1, LANES_MAX / 2);
-        let free = (LANES_MAX - changes..LANES_MAX).collect();
+        let free = (LANES_MAX - changes..LANES_MAX).map(|number| Lane::new(node, number)).collect();
         Arc::new(Self {
             node,
             writers: Mutex::new(0),
             free: Mutex::new(free),
             changes: Semaphore::new(changes as usize),
+            patience,
         })
     }
 
@@ -72,22 +82,67 @@ impl Lanes {
         let mut next = self.writers.lock();
         let number = *next;
         *next += 1;
-        Lane { node: self.node, number }
+        Lane::new(self.node, number)
     }
 
     /// One for a change, once there is one.
     pub(super) async fn change(&self) -> Result<Borrowed<'_>, StoreError> {
-        let closed = |_| StoreError::Transient("the store is closed".to_owned());
-        let permit = self.changes.acquire().await.map_err(closed)?;
-        let number = self.free.lock().pop().unwrap_or(LANES_MAX - 1);
-        Ok(Borrowed { lanes: self, lane: Lane { node: self.node, number }, _permit: permit })
+        let busy = || StoreError::Transient("no place for a change in time".to_owned());
+        let acquiring = tokio::time::timeout(self.patience, self.changes.acquire());
+        let permit = acquiring.await.map_err(|_| busy())?.map_err(|_| busy())?;
+        let free = self.free.lock().pop();
+        let lane = free.unwrap_or_else(|| Lane::new(self.node, LANES_MAX - 1));
+        Ok(Borrowed { lanes: self, lane, _permit: permit })
+    }
+}
+
+impl std::ops::Deref for Borrowed<'_> {
+    type Target = Lane;
+
+    fn deref(&self) -> &Lane {
+        &self.lane
+    }
+}
+
+impl std::ops::DerefMut for Borrowed<'_> {
+    fn deref_mut(&mut self) -> &mut Lane {
+        &mut self.lane
     }
 }
 
 impl Lane {
-    /// As two parameters of a statement.
-    pub(super) fn columns(self) -> (Uuid, i32) {
-        (self.node.into(), i32::try_from(self.number).unwrap_or(i32::MAX))
+    /// Of a node that has just started: nothing was written in it.
+    fn new(node: NodeId, number: u32) -> Self {
+        Self { node, number, last: Some(0) }
+    }
+
+    /// As three parameters of a statement: whose, which, and its last number. Until [`Lane::wrote`] says what became of the
+    /// statement it is not known.
+    pub(super) fn begin(&mut self) -> (Uuid, i32, Option<i64>) {
+        let number = i32::try_from(self.number).unwrap_or(i32::MAX);
+        (self.node.into(), number, self.last.take())
+    }
+
+    /// The transaction that began with `last` has committed, and written a row or none.
+    pub(super) async fn wrote(
+        &mut self,
+        last: Option<i64>,
+        a_row: bool,
+        executor: impl PgExecutor<'_>,
+    ) -> Result<(), sqlx::Error> {
+        self.last = match last {
+            Some(last) => Some(last + i64::from(a_row)),
+            // Nothing of the lane is under way any more: it waited for the same locks, or will clash with the next.
+            None => {
+                let (node, number, _) = self.begin();
+                sqlx::query_scalar("SELECT max(n) FROM journal WHERE node = $1 AND lane = $2")
+                    .bind(node)
+                    .bind(number)
+                    .fetch_one(executor)
+                    .await?
+            }
+        };
+        Ok(())
     }
 }
 
@@ -155,7 +210,7 @@ impl Journal for PostgresStore {
         &self,
         nodes: &[NodeId],
         marks: &[JournalMark],
-        rows_max: usize,
+        (of_lane, of_all): (usize, usize),
     ) -> Result<Vec<JournalRow>, StoreError> {
         type Row = (Uuid, i32, i64, Vec<Uuid>, Vec<i64>);
         let read = sqlx::query_as(
@@ -164,14 +219,16 @@ impl Journal for PostgresStore {
              LEFT JOIN unnest($3::uuid[], $4::integer[], $5::bigint[]) AS m (node, lane, n) \
                ON m.node = s.node AND m.lane = g.lane \
              CROSS JOIN LATERAL (SELECT j.* FROM journal j WHERE j.node = s.node AND j.lane = g.lane \
-                                   AND j.n > coalesce(m.n, 0) ORDER BY j.n LIMIT $6) t",
+                                   AND j.n > coalesce(m.n, 0) ORDER BY j.n LIMIT $6) t \
+             LIMIT $7",
         )
         .bind(uuids(nodes))
         .bind(LANE_LAST)
         .bind(marks.iter().map(|mark| Uuid::from(mark.node)).collect::<Vec<_>>())
         .bind(marks.iter().map(|mark| i32::try_from(mark.lane).unwrap_or(i32::MAX)).collect::<Vec<_>>())
         .bind(marks.iter().map(|mark| signed(mark.number)).collect::<Vec<_>>())
-        .bind(size(rows_max))
+        .bind(size(of_lane))
+        .bind(size(of_all))
         .fetch_all(&self.pool);
         let rows: Vec<Row> = self.bounded(read).await?;
         let row = |(node, lane, n, conversations, heads): Row| JournalRow {
@@ -185,35 +242,46 @@ impl Journal for PostgresStore {
         Ok(rows.into_iter().map(row).collect())
     }
 
-    async fn trim(&self, kept: Duration) -> Result<u64, StoreError> {
-        let kept_ms = i64::try_from(kept.as_millis()).unwrap_or(i64::MAX);
-        let trimming = async {
-            let gone = sqlx::query(
-                "WITH due AS ( \
-                   SELECT j.node, j.lane, j.n FROM journal j \
-                   WHERE j.at_ms < floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint - $1 \
-                     AND EXISTS (SELECT FROM journal k WHERE k.node = j.node AND k.lane = j.lane AND k.n > j.n) \
-                   LIMIT $2 \
-                 ), gone AS ( \
-                   DELETE FROM node n WHERE n.seen_ms < floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint - $3 \
-                 ) \
-                 DELETE FROM journal j USING due WHERE j.node = due.node AND j.lane = due.lane AND j.n = due.n",
-            )
-            .bind(kept_ms)
-            .bind(size(TRIMMED_AT_ONCE))
-            .bind(kept_ms.max(i64::try_from(LATELY.as_millis()).unwrap_or(i64::MAX)))
-            .execute(&self.pool)
-            .await?;
-            let of_nobody = sqlx::query(
-                "DELETE FROM journal j WHERE j.at_ms < floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint - $1 \
-                   AND NOT EXISTS (SELECT FROM node n WHERE n.id = j.node)",
-            )
-            .bind(kept_ms)
-            .execute(&self.pool)
-            .await?;
-            Ok(gone.rows_affected() + of_nobody.rows_affected())
-        };
-        self.bounded(trimming).await
+    async fn trim(&self, marks: &[JournalMark]) -> Result<(), StoreError> {
+        for mark in marks {
+            // In pieces, so that none runs into the statement's time-out.
+            loop {
+                let trimming = sqlx::query(
+                    "DELETE FROM journal j USING (SELECT node, lane, n FROM journal \
+                       WHERE node = $1 AND lane = $2 AND n < $3 ORDER BY n LIMIT $4) old \
+                     WHERE j.node = old.node AND j.lane = old.lane AND j.n = old.n",
+                )
+                .bind(Uuid::from(mark.node))
+                .bind(i32::try_from(mark.lane).unwrap_or(i32::MAX))
+                .bind(signed(mark.number))
+                .bind(size(TRIMMED_AT_ONCE))
+                .execute(&self.pool);
+                let gone = self.bounded(trimming).await?.rows_affected();
+                if gone < TRIMMED_AT_ONCE as u64 {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn forget_gone(&self) -> Result<(), StoreError> {
+        let gone_ms = i64::try_from(GONE.as_millis()).unwrap_or(i64::MAX);
+        let reading = sqlx::query_scalar(
+            "SELECT id FROM node WHERE seen_ms < floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint - $1 LIMIT 16",
+        )
+        .bind(gone_ms)
+        .fetch_all(&self.pool);
+        let gone: Vec<Uuid> = self.bounded(reading).await?;
+        for node in gone {
+            let marks = self.marks(&[node.into()]).await?;
+            let past = |mark: &JournalMark| JournalMark { number: mark.number + 1, ..*mark };
+            self.trim(&marks.iter().map(past).collect::<Vec<_>>()).await?;
+            let forgetting =
+                sqlx::query("DELETE FROM node WHERE id = $1").bind(node).execute(&self.pool);
+            self.bounded(forgetting).await?;
+        }
+        Ok(())
     }
 
     async fn members(
@@ -222,12 +290,14 @@ impl Journal for PostgresStore {
         members_max: usize,
     ) -> Result<Vec<(ConversationId, UserId)>, StoreError> {
         let read = sqlx::query_as(
-            "SELECT s.id, m.user_id FROM unnest($1::uuid[]) AS s (id) \
+            "SELECT s.id, m.user_id FROM unnest($1::uuid[]) AS s (id) JOIN conversation c ON c.id = s.id \
              CROSS JOIN LATERAL (SELECT m.user_id FROM member m \
-                                 WHERE m.conversation_id = s.id AND m.until_seq IS NULL LIMIT $2) m",
+                                 WHERE m.conversation_id = s.id \
+                                   AND (m.until_seq IS NULL OR m.until_seq > c.head - $3) LIMIT $2) m",
         )
         .bind(conversations.iter().map(|id| Uuid::from(*id)).collect::<Vec<_>>())
         .bind(size(members_max))
+        .bind(JUST_LEFT)
         .fetch_all(&self.pool);
         let lines: Vec<(Uuid, Uuid)> = self.bounded(read).await?;
         Ok(lines.into_iter().map(|(id, user)| (id.into(), user.into())).collect())

@@ -49,8 +49,8 @@ impl PostgresStore {
     pub async fn open(url: &str, options: StoreOptions) -> Result<Self, OpenError> {
         let connector = Connector::new(url, options)?;
         connector.migrate().await?;
-        let StoreOptions { node, pool_connections, .. } = connector.options;
-        let lanes = node.map(|node| Lanes::new(node, pool_connections));
+        let StoreOptions { node, pool_connections, acquire_timeout, .. } = connector.options;
+        let lanes = node.map(|node| Lanes::new(node, pool_connections, acquire_timeout));
         Ok(Self { pool: connector.pool(), connector, lanes })
     }
 

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use petrel_client::{ClientOptions, Dialer, Server};
 use tempfile::TempDir;
 
-use super::gateway::{Gateway, GatewayOptions};
+use super::gateway::{Gateway, GatewayOptions, Storage};
 use super::{PATIENCE, Person, Stage, eventually};
 
 /// Gateways on one database that are linked to each other. Each is named `gw-` and its place from 1 on.
@@ -32,6 +32,18 @@ impl Stage {
     /// # Errors
     /// As [`Self::cluster`].
     pub async fn cluster_of<S: AsRef<[String]>>(&self, each: &[S]) -> Result<Cluster> {
+        self.cluster_on(self.storage(), each).await
+    }
+
+    /// The same on a store that is reached in another way.
+    ///
+    /// # Errors
+    /// As [`Self::cluster`].
+    pub async fn cluster_on<S: AsRef<[String]>>(
+        &self,
+        storage: Storage<'_>,
+        each: &[S],
+    ) -> Result<Cluster> {
         let mut cluster = Cluster {
             gateways: Vec::new(),
             certificates: tempfile::Builder::new().prefix("petrel-ca-").tempdir()?,
@@ -41,7 +53,7 @@ impl Stage {
             let gateway = match cluster.gateways.first() {
                 None => {
                     let options = GatewayOptions { settings, data: None };
-                    Gateway::start_with(self.storage(), options).await?
+                    Gateway::start_with(storage, options).await?
                 }
                 Some(first) => first.with_its_own(settings).await?,
             };

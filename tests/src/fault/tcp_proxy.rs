@@ -7,7 +7,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -31,7 +31,7 @@ pub struct TcpProxy {
 
 #[derive(Debug, Default)]
 struct Shared {
-    server: u16,
+    server: AtomicU16,
     /// What a prepared statement contains that appends.
     appends: &'static [u8],
     /// Answers still to be lost.
@@ -58,6 +58,7 @@ impl TcpProxy {
     pub async fn start(server: u16, appends: &'static str) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let port = listener.local_addr()?.port();
+        let server = AtomicU16::new(server);
         let shared = Arc::new(Shared { server, appends: appends.as_bytes(), ..Shared::default() });
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, Arc::clone(&shared)));
@@ -81,6 +82,12 @@ impl TcpProxy {
         self.shared.refusals.load(Ordering::SeqCst)
     }
 
+    /// New connections go to another server on the loopback; those there are end.
+    pub fn turn_to(&self, server: u16) {
+        self.shared.server.store(server, Ordering::SeqCst);
+        self.cut();
+    }
+
     /// Ends all present connections at once.
     pub fn cut(&self) {
         self.shared.cut.notify_waiters();
@@ -101,7 +108,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 
 /// One connection, until either end is gone; both ends go together.
 async fn pass(client: TcpStream, shared: Arc<Shared>) {
-    let at = SocketAddr::from(([127, 0, 0, 1], shared.server));
+    let at = SocketAddr::from(([127, 0, 0, 1], shared.server.load(Ordering::SeqCst)));
     let Ok(server) = TcpStream::connect(at).await else { return };
     for end in [&client, &server] {
         end.set_nodelay(true).ok();

@@ -11,6 +11,7 @@
 mod chat;
 mod cut;
 mod ephemeral;
+mod hot;
 mod kill;
 mod rolling;
 mod services;

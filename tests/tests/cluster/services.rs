@@ -8,8 +8,8 @@ use petrel_storage::redis::testing::PrivateRedis;
 use petrel_storage::testing::Stop;
 use petrel_tests::checker::Expectations;
 use petrel_tests::checker::event::{FaultKind, What};
-use petrel_tests::cluster::{Signal, Stage};
-use petrel_tests::fault::{Load, all_answered, speak_once_each};
+use petrel_tests::cluster::{Signal, Stage, Storage};
+use petrel_tests::fault::{Load, TcpProxy, all_answered, speak_once_each};
 
 fn expectations(fault: FaultKind, times: u64) -> Expectations {
     Expectations {
@@ -83,6 +83,37 @@ async fn a_gateway_that_stands_still_for_ten_seconds_delays_its_own_clients_alon
     let verdict = stage.judge(&cluster.gateways[1], &expectations(FaultKind::Pause, 1)).await?;
     eprintln!("slowest answer elsewhere: {slowest:?}; {} messages", verdict.counts.acks);
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_database_fails_over_to_its_synchronous_standby() -> Result<()> {
+    let mut stage = Stage::postgres().await?;
+    let server = stage.postgres_server().context("no PostgreSQL")?;
+    let name = "petrel_failover";
+    server.create_database(name)?;
+    let (primary, url) = (server.port(), server.url(name));
+    let standby = server.standby()?;
+    // What an operator has: an address that follows the primary.
+    let follows = TcpProxy::start(primary, "append_").await?;
+    let url = url.replace(&format!(":{primary}/"), &format!(":{}/", follows.port));
+    let cluster = stage.cluster_on(Storage::Url(&url), &[[], []] as &[[String; 0]]).await?;
+    let people = cluster.people(&stage, &["ann", "bob", "cyd", "dan"]).await?;
+    let load = Load::start(&people, 30);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    stage.record(What::Fault { kind: FaultKind::StoreRestart, detail: "failover".to_owned() });
+    // The old one lives on and refuses to write; the new one takes over.
+    stage.postgres_server().context("no PostgreSQL")?.read_only(true)?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    standby.promote()?;
+    follows.turn_to(standby.port());
+    let (first, last) = speak_once_each(&people).await?;
+    eprintln!("first answer {first:?}, last answer {last:?} after the new primary took over");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    load.stop().await?;
+    stage.record(What::Heal);
+    all_answered(&people).await?;
+    stage.judge(&cluster.gateways[0], &expectations(FaultKind::StoreRestart, 1)).await?;
+    stage.judge(&cluster.gateways[1], &expectations(FaultKind::StoreRestart, 1)).await.map(drop)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
