@@ -43,6 +43,7 @@ mod session;
 mod shared;
 mod stand_by;
 mod state;
+mod stats;
 mod stream;
 mod tend;
 #[cfg(feature = "terminal")]
@@ -56,7 +57,7 @@ mod way_back;
 
 pub use attention::Attention;
 pub use body::{BODY_BYTES_MAX, Undecodable};
-pub use client::{Client, Events, Stats};
+pub use client::{Client, Events};
 pub use cursor::Cursor;
 pub use dialer::{Dialer, DialerOptions, Server, Transport, endpoint_config};
 pub use draft::{Draft, MENTIONS_MAX, REACTION_BYTES_MAX};
@@ -79,5 +80,6 @@ pub use request::{
     ListRequest, Member, MemberSettings, Members, Page, PageRequest, Password, Privacy, Role,
     Setting, Summaries, Summary, UserFound,
 };
+pub use stats::Stats;
 pub use timeline::{Quoted, Redraw, Timeline};
 pub use tls::{Trust, client_config as tls_config};

@@ -85,7 +85,7 @@ fn file(dir: &Path, name: &str, extension: &str) -> Result<PathBuf> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
     use super::*;
-    use crate::cluster::link::Identity;
+    use crate::cluster::identity::Identity;
 
     fn names(names: &[&str]) -> Vec<String> {
         names.iter().map(|name| (*name).to_owned()).collect()

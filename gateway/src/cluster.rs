@@ -7,8 +7,9 @@
 //!
 //! A gateway that is alone has no peers, and goes the same ways.
 
+pub(crate) mod identity;
 mod journal;
-pub(crate) mod link;
+mod link;
 mod peer;
 mod registry;
 mod routes;
@@ -286,7 +287,7 @@ pub(crate) async fn join(gateway: &Arc<Gateway>) -> Result<()> {
     else {
         return Ok(());
     };
-    let identity = link::Identity::read(ca, certificate, key, name)?;
+    let identity = identity::Identity::read(ca, certificate, key, name)?;
     let endpoint = link::open(listen, &identity)?;
     let listens = endpoint.local_addr().context("the socket of cluster.listen has no address")?;
     let address = settings.advertise.clone().unwrap_or_else(|| listens.to_string());

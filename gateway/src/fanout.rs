@@ -2,6 +2,7 @@
 //! senders. Each entry is encoded once; its bytes are shared.
 
 pub(crate) mod large;
+mod repair;
 
 use std::cell::LazyCell;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use petrel_core::error::Rejection;
 use petrel_core::event::Event;
 use petrel_core::id::{RightsVersion, Seq};
 use petrel_core::limits;
-use petrel_core::store::{Append, Page, Standing};
+use petrel_core::store::Append;
 use petrel_storage::writer::{Commits, Pending, Settled};
 
 use crate::clock;
@@ -52,13 +53,8 @@ pub(crate) struct Tag {
 const JUDGE_TIMEOUT: Duration = Duration::from_secs(2);
 /// What a packet may take on its way, and a send to its admission, at the most.
 const LATE_PACKETS: Duration = Duration::from_secs(60);
-/// Between two tries of a repair while the store does not answer.
-const REPAIR_RETRY: Duration = Duration::from_millis(200);
-
 /// Who has left so many entries ago is not told of new ones. One of these was that he left.
 const JUST_LEFT: u64 = 50;
-/// An entry before one that has come is on its way for so long, if another gateway stored it.
-const ON_ITS_WAY: Duration = Duration::from_millis(20);
 
 /// The gateway's side of the writers.
 #[derive(Debug)]
@@ -406,121 +402,6 @@ impl Gateway {
     fn send_hint(&self, session: &Session, conversation: &Conversation<Origin>) {
         let frame = hint_frame(session, conversation);
         session.queue().put_control_later(frame, clock::coarse_s());
-    }
-
-    /// Takes over members and rights as they are in the store now. `false` if it did not answer.
-    pub(crate) async fn reload(&self, cell: &Cell) -> bool {
-        match self.store.conversation(cell.id()).await {
-            Ok(Some(record)) => {
-                cell.with(|c| c.refresh(record));
-                true
-            }
-            Ok(None) => true,
-            Err(error) => {
-                tracing::warn!(%error, "a conversation cannot be loaded again");
-                false
-            }
-        }
-    }
-
-    /// Takes over where the store says that a log stands: rights that are newer than those here are
-    /// loaded, entries that another gateway stored are read and handed out. A store
-    /// that nobody else writes to has nothing new to tell.
-    ///
-    /// # Errors
-    /// [`Rejection::Unavailable`] if newer rights cannot be loaded.
-    pub(crate) async fn learn(
-        self: &Arc<Self>,
-        cell: &Arc<Cell>,
-        standing: &Standing,
-    ) -> Result<(), Rejection> {
-        if !self.store.is_shared() {
-            return Ok(());
-        }
-        let known = cell.with(|c| c.rights_version());
-        if known < Some(standing.rights_version) && !self.reload(cell).await {
-            return Err(Rejection::Unavailable);
-        }
-        let repair = cell.with(|c| c.learn_head(standing.head, standing.count));
-        if repair == Some(true) {
-            self.spawn_repair(Arc::clone(cell));
-        }
-        Ok(())
-    }
-
-    /// Reads what keeps entries from being handed out (one repair per conversation at a time).
-    fn spawn_repair(self: &Arc<Self>, cell: Arc<Cell>) {
-        metrics::get().repairs.increment(1);
-        let gateway = Arc::clone(self);
-        self.tasks.spawn(async move {
-            if gateway.closes_by_itself(&cell).await {
-                return;
-            }
-            while !gateway.stopping.is_cancelled() {
-                let progress = gateway.repair_round(&cell).await;
-                let again = cell.with(|conversation| {
-                    let (ready, again) = conversation.repaired();
-                    gateway.hand_out(&cell, conversation, ready);
-                    again
-                });
-                if again != Some(true) {
-                    return;
-                }
-                if !progress {
-                    tokio::time::sleep(REPAIR_RETRY).await;
-                }
-            }
-        });
-    }
-
-    /// Whether what was missing has come over a link to another gateway, as it mostly does. As long as anything
-    /// comes it is waited for.
-    async fn closes_by_itself(self: &Arc<Self>, cell: &Arc<Cell>) -> bool {
-        let mut before = None;
-        while self.cluster.is_linked() {
-            let stands = cell.with(|conversation| {
-                let (ready, is_open) = conversation.repaired();
-                self.hand_out(cell, conversation, ready);
-                (is_open, conversation.next())
-            });
-            match stands {
-                Some((true, next)) if before != Some(next) => before = Some(next),
-                Some((true, _)) => return false,
-                _ => return true,
-            }
-            tokio::time::sleep(ON_ITS_WAY).await;
-        }
-        false
-    }
-
-    async fn repair_round(self: &Arc<Self>, cell: &Arc<Cell>) -> bool {
-        if !self.reload(cell).await {
-            return false;
-        }
-        let Some((from, to)) = cell.with(|c| c.hole()).flatten() else { return true };
-        let page = Page {
-            from,
-            to,
-            entries_max: limits::PAGE_ENTRIES_MAX,
-            bytes_max: limits::PAGE_BYTES_MAX,
-            newest: false,
-        };
-        match self.store.entries(cell.id(), None, page).await {
-            Ok(entries) if entries.is_empty() => {
-                if let Ok(Some(standing)) = self.store.standing(cell.id(), &[]).await {
-                    cell.with(|c| c.unlearn_head(to, standing.head, standing.count));
-                }
-                false
-            }
-            Ok(entries) => {
-                self.offer_read(cell, entries);
-                true
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a hole in a conversation cannot be read");
-                false
-            }
-        }
     }
 }
 

@@ -203,6 +203,11 @@ impl SendQueue {
         Put::Queued
     }
 
+    /// Has the writer look around, though nothing was put in.
+    pub(crate) fn nudge(&self) {
+        self.writer.wake();
+    }
+
     /// Wakes the writer, unless it may take nothing.
     fn wake(&self, state: MutexGuard<'_, State>) {
         let is_shut = state.hold.is_shut();
@@ -210,11 +215,6 @@ impl SendQueue {
         if !is_shut {
             self.writer.wake();
         }
-    }
-
-    /// Has the writer look around, though nothing was put in.
-    pub(crate) fn nudge(&self) {
-        self.writer.wake();
     }
 
     /// The same for something that does not wait, in the background either.

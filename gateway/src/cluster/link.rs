@@ -3,7 +3,6 @@
 //! of two connections counts.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,27 +14,20 @@ use petrel_core::id::NodeId;
 use petrel_proto::frame::FrameReader;
 use petrel_proto::wire::{self, node_frame::What};
 use prost::Message as _;
-use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{ClientConfig, ServerConfig, TransportConfig, VarInt};
-use rustls::RootCertStore;
-use rustls::client::verify_server_name;
-use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls_pki_types::CertificateDer;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use super::identity::{Identity, is_of};
 use super::peer::{LANES, Peer, Receivers, Room};
 use super::routes::{RosterEntry, RosterReader};
 use super::wire::{FRAME_BYTES_MAX, ROSTER_LINES};
 use super::{Cluster, Standing, wire as said};
 use crate::gateway::Gateway;
-use crate::keys;
 use crate::metrics;
 use crate::session_table::SHARDS;
 
-/// Of the links, not of clients.
-const ALPN: &[u8] = b"petrel-node/1";
 /// Versions of what is spoken on them.
 const VERSIONS: (u32, u32) = (1, 1);
 /// A peer that is silent for so long is not linked any more.
@@ -56,89 +48,6 @@ const ACCEPTED_MAX: usize = 1_024;
 const CODE_GOING: u32 = 0;
 const CODE_REFUSED: u32 = 1;
 
-/// A certificate that the cluster's authority has signed, and the authority.
-#[derive(Debug)]
-pub(crate) struct Identity {
-    roots: Arc<RootCertStore>,
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-}
-
-impl Identity {
-    /// Reads the files of `cluster.ca`, `cluster.certificate` and `cluster.key`, and sees that the
-    /// certificate is this node's.
-    ///
-    /// # Errors
-    /// Names the setting and what is wrong with its file.
-    pub(crate) fn read(ca: &Path, certificate: &Path, key: &Path, name: &str) -> Result<Self> {
-        let mut roots = RootCertStore::empty();
-        for root in certificates(ca).context("cluster.ca")? {
-            roots.add(root).with_context(|| format!("cluster.ca: {}", ca.display()))?;
-        }
-        let chain = certificates(certificate).context("cluster.certificate")?;
-        let key = PrivateKeyDer::from_pem_file(key)
-            .map_err(|error| anyhow::anyhow!("cluster.key: {}: {error}", key.display()))?;
-        let is_own = chain.first().is_some_and(|own| is_of(own, name));
-        anyhow::ensure!(
-            is_own,
-            "cluster.certificate: {} is not a certificate of {name:?} (cluster.name); make one with `petrel cluster certificates`",
-            certificate.display()
-        );
-        Ok(Self { roots: Arc::new(roots), chain, key })
-    }
-
-    fn server(&self) -> Result<ServerConfig> {
-        let provider = Arc::new(keys::provider());
-        let verifier = WebPkiClientVerifier::builder_with_provider(
-            Arc::clone(&self.roots),
-            Arc::clone(&provider),
-        )
-        .build()
-        .context("cluster.ca")?;
-        let mut tls = rustls::ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .context("TLS 1.3 is not available")?
-            .with_client_cert_verifier(verifier)
-            .with_single_cert(self.chain.clone(), self.key.clone_key())
-            .context("cluster.certificate and cluster.key")?;
-        tls.alpn_protocols = vec![ALPN.to_vec()];
-        let quic = QuicServerConfig::try_from(tls).context("TLS for QUIC is not available")?;
-        let mut server = ServerConfig::with_crypto(Arc::new(quic));
-        server.transport_config(Arc::new(transport()?)).migration(false);
-        Ok(server)
-    }
-
-    fn client(&self) -> Result<ClientConfig> {
-        let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(keys::provider()))
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .context("TLS 1.3 is not available")?
-            .with_root_certificates(Arc::clone(&self.roots))
-            .with_client_auth_cert(self.chain.clone(), self.key.clone_key())
-            .context("cluster.certificate and cluster.key")?;
-        tls.alpn_protocols = vec![ALPN.to_vec()];
-        let quic = QuicClientConfig::try_from(tls).context("TLS for QUIC is not available")?;
-        let mut client = ClientConfig::new(Arc::new(quic));
-        client.transport_config(Arc::new(transport()?));
-        Ok(client)
-    }
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
-    let read = |error: &dyn std::fmt::Display| anyhow::anyhow!("{}: {error}", path.display());
-    let found = CertificateDer::pem_file_iter(path).map_err(|error| read(&error))?;
-    let found: Result<Vec<_>, _> = found.collect();
-    let found = found.map_err(|error| read(&error))?;
-    anyhow::ensure!(!found.is_empty(), "{}: no certificate in it", path.display());
-    Ok(found)
-}
-
-/// Whether a certificate names this node (subjectAltName, RFC 9525).
-fn is_of(certificate: &CertificateDer<'_>, name: &str) -> bool {
-    let Ok(name) = ServerName::try_from(name) else { return false };
-    ParsedCertificate::try_from(certificate)
-        .is_ok_and(|parsed| verify_server_name(&parsed, &name).is_ok())
-}
-
 fn transport() -> Result<TransportConfig> {
     let mut transport = TransportConfig::default();
     transport
@@ -158,9 +67,14 @@ fn transport() -> Result<TransportConfig> {
 /// # Errors
 /// If the address cannot be used; the text names the setting.
 pub(crate) fn open(listen: SocketAddr, identity: &Identity) -> Result<quinn::Endpoint> {
-    let mut endpoint = quinn::Endpoint::server(identity.server()?, listen)
+    let transport = Arc::new(transport()?);
+    let mut server = ServerConfig::with_crypto(Arc::new(identity.server()?));
+    server.transport_config(Arc::clone(&transport)).migration(false);
+    let mut client = ClientConfig::new(Arc::new(identity.client()?));
+    client.transport_config(transport);
+    let mut endpoint = quinn::Endpoint::server(server, listen)
         .with_context(|| format!("cluster.listen: cannot use UDP address {listen}"))?;
-    endpoint.set_default_client_config(identity.client()?);
+    endpoint.set_default_client_config(client);
     Ok(endpoint)
 }
 

@@ -89,6 +89,12 @@ impl Cluster {
         Ok(settings)
     }
 
+    /// Where the certificates of the gateways and their authority are.
+    #[must_use]
+    pub fn certificates(&self) -> &std::path::Path {
+        self.certificates.path()
+    }
+
     /// Waits until each gateway that runs has this number of links.
     ///
     /// # Errors

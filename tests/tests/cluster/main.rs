@@ -15,3 +15,4 @@ mod hot;
 mod kill;
 mod rolling;
 mod services;
+mod strangers;
