@@ -316,8 +316,37 @@ fn what_another_gateway_stored_is_a_hole_that_is_read_and_handed_out_once() {
     assert!(c.repaired().1);
     assert_eq!(seqs(&c.offer(entry(5, 1), vec![]).ready), [5, 6]);
     assert_eq!((c.repaired().1, c.hole(), c.head()), (false, None, (Seq(6), 6)));
-    // What a store does not have any more is not waited for.
+    // A look at the store that began before it was told of more changes nothing.
     assert!(c.learn_head(Seq(9), 9));
     c.refresh(record(6));
+    assert!(c.repaired().1);
+    // What a store does not have any more is not waited for.
+    c.unlearn_head(Seq(8), Seq(6), 6);
+    assert!(c.repaired().1, "it was told of more since");
+    c.unlearn_head(Seq(9), Seq(6), 6);
     assert!(!c.repaired().1);
+    assert!(c.learn_head(Seq(9), 9));
+    c.refresh(record(4));
+    assert!(!c.repaired().1, "it has less than was handed out");
+}
+
+#[test]
+fn an_entry_that_finds_no_room_behind_a_hole_is_read_by_the_repair() {
+    let mut c = conversation(2);
+    assert!(c.offer(entry(4, 1), vec![]).repair);
+    let last = 4 + limits::HELD_ENTRIES_MAX as u64;
+    for seq in 5..=last {
+        c.offer(entry(seq, 1), vec![]);
+    }
+    let ready = c.offer(entry(3, 1), vec![]).ready;
+    assert_eq!(ready.len(), limits::HELD_ENTRIES_MAX + 1);
+    assert!(c.repaired().1);
+    assert_eq!(c.hole(), Some((Seq(last), Seq(last))));
+}
+
+#[test]
+fn what_was_in_the_log_when_it_was_loaded_is_told_of_once() {
+    let mut c = conversation(2);
+    assert!(!c.take_unseen(Seq(3)));
+    assert!(c.take_unseen(Seq(2)) && !c.take_unseen(Seq(2)) && !c.take_unseen(Seq(1)));
 }
