@@ -73,8 +73,9 @@ pub(crate) fn show(nodes: usize, links: usize, routed: usize, waiting_bytes: usi
     set(WAITING_BYTES, waiting_bytes);
 }
 
-/// Shows the counters from the start.
+/// Shows the counters from the start, of a gateway that is alone so far.
 pub(super) fn begin_at_zero() {
+    show(1, 0, 0, 0);
     for fate in ["sent", "left_out"] {
         counter!(ENTRIES_SENT, "fate" => fate).absolute(0);
     }

@@ -96,6 +96,7 @@ async fn the_database_fails_over_to_its_synchronous_standby() -> Result<()> {
     // What an operator has: an address that follows the primary.
     let follows = TcpProxy::start(primary, "append_").await?;
     let url = url.replace(&format!(":{primary}/"), &format!(":{}/", follows.port));
+    let url = format!("{url}?sslmode=disable");
     let cluster = stage.cluster_on(Storage::Url(&url), &[[], []] as &[[String; 0]]).await?;
     let people = cluster.people(&stage, &["ann", "bob", "cyd", "dan"]).await?;
     let load = Load::start(&people, 30);
