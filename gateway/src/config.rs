@@ -368,3 +368,6 @@ impl Config {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,6 @@
 use bytes::Bytes;
 
 use super::view::Drawn;
-use crate::client::Stats;
 use crate::draft::Draft;
 use crate::event::{ConversationRef, Event};
 use crate::id::{ConversationId, DeviceId, MessageId, UserId};
@@ -11,6 +10,7 @@ use crate::request::{
     Audience, Contact, ContactCommand, Contacts, Device, Group, GroupCommand, JoinBy, JoinRequest,
     Joins, Link, MemberSettings, Members, Page, Password, Role, Summaries, UserFound,
 };
+use crate::stats::Stats;
 
 /// What is sent: a message, or a change of one.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,9 +13,9 @@ pub(super) use super::conversation::{Conversation, GroupState, Last, Pending, Sh
 use super::people::People;
 use super::prompt::Prompt;
 use super::sheet::Sheet;
-use crate::client::Stats;
 use crate::event::ConversationRef;
 use crate::id::{ConversationId, DeviceId, UserId};
+use crate::stats::Stats;
 
 /// Conversations that are listed, at the most.
 pub(super) const CONVERSATIONS_MAX: usize = 1_000;

@@ -7,9 +7,6 @@ use super::{Config, Issuer};
 /// Bytes of an issuer's name and of an audience, at the most.
 const ISSUER_TEXT_BYTES_MAX: usize = 512;
 
-#[cfg(test)]
-mod tests;
-
 impl Config {
     /// Checks what single values cannot tell: the key that is to blame, and what is wrong.
     pub(super) fn check(&self) -> Result<(), (&'static str, String)> {
