@@ -1,18 +1,18 @@
 //! Draining: readiness is taken back, and clients are told to go elsewhere, so many a second, while everything goes on.
 //! A client moves without a gap: it keeps this session until it is signed in at the other gateway.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use petrel_proto::frame::{bare, encode};
 use petrel_proto::wire::{self, frame::What};
+use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::gateway::Gateway;
-use crate::session::Session;
 
 /// Between two rounds.
 const ROUND: Duration = Duration::from_millis(100);
@@ -114,38 +114,63 @@ impl Gateway {
     }
 }
 
+/// Who is here while the gateway drains, and when he is to be told.
+#[derive(Debug)]
+struct Guests<T> {
+    /// By an address that is not followed; the Weak keeps it from being given again.
+    due: FxHashMap<usize, (Weak<T>, Instant)>,
+    has_begun: bool,
+}
+
+impl<T> Default for Guests<T> {
+    fn default() -> Self {
+        Self { due: FxHashMap::default(), has_begun: false }
+    }
+}
+
+impl<T> Guests<T> {
+    /// Those of `all` who are to be told now, at most so many. Who comes after the beginning has perhaps been told, and
+    /// knows no other way: he is left alone for a while, as is who was told.
+    fn due(&mut self, all: Vec<Arc<T>>, now: Instant, most: usize) -> Vec<Arc<T>> {
+        self.due.retain(|_, (guest, _)| guest.strong_count() > 0);
+        let newcomers_due = if self.has_begun { now + AGAIN } else { now };
+        self.has_begun = true;
+        let mut told = Vec::new();
+        for guest in all {
+            let entry = self.due.entry(Arc::as_ptr(&guest).addr());
+            let (_, due) = entry.or_insert_with(|| (Arc::downgrade(&guest), newcomers_due));
+            if *due <= now && told.len() < most {
+                *due = now + AGAIN;
+                told.push(guest);
+            }
+        }
+        told
+    }
+}
+
 /// Sends clients away while the gateway drains.
 pub(crate) async fn run(gateway: Arc<Gateway>) {
     let draining = async {
         loop {
             gateway.drain.begun.notified().await;
-            // Whom to tell, and when he was told.
-            let mut told: Vec<(std::sync::Weak<Session>, Instant)> = Vec::new();
+            let mut guests = Guests::default();
             let mut owed = 0.0;
             while let Some(progress) = gateway.drain.progress() {
-                let now = Instant::now();
-                told.retain(|(session, at)| session.strong_count() > 0 && now < *at + AGAIN);
                 let each_round = f64::from(progress.rate_per_s) * ROUND.as_secs_f64();
                 // What a quiet time leaves unused is not made up for.
                 owed = (owed + each_round).min(each_round.max(1.0));
-                let due: Vec<_> = {
-                    let known: rustc_hash::FxHashSet<_> =
-                        told.iter().map(|(session, _)| session.as_ptr()).collect();
-                    let is_due = |session: &Arc<Session>| !known.contains(&Arc::as_ptr(session));
-                    #[allow(
-                        clippy::cast_possible_truncation,
-                        clippy::cast_sign_loss,
-                        reason = "a small positive number"
-                    )]
-                    gateway.sessions.all().into_iter().filter(is_due).take(owed as usize).collect()
-                };
+                #[allow(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "a small positive number"
+                )]
+                let due = guests.due(gateway.sessions.all(), Instant::now(), owed as usize);
                 owed -= due.len() as f64;
-                for session in due {
+                for session in &due {
                     session.queue().put_control(gateway.go_away());
-                    told.push((Arc::downgrade(&session), now));
-                    if let Some(at) = gateway.drain.under_way.lock().as_mut() {
-                        at.told += 1;
-                    }
+                }
+                if let Some(at) = gateway.drain.under_way.lock().as_mut() {
+                    at.told += due.len();
                 }
                 tokio::time::sleep(ROUND).await;
             }
@@ -175,4 +200,26 @@ pub(crate) async fn before_stop(gateway: &Gateway, within: Duration) {
         }
     };
     tokio::time::timeout(within, gone).await.ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_who_are_here_are_told_at_the_pace_and_who_comes_later_after_a_while() {
+        let start = Instant::now();
+        let mut guests = Guests::default();
+        let mut all: Vec<_> = (0..5).map(Arc::new).collect();
+        let told = |due: Vec<Arc<i32>>| due.iter().map(|guest| **guest).collect::<Vec<_>>();
+        assert_eq!(told(guests.due(all.clone(), start, 2)), [0, 1]);
+        all.remove(0);
+        // One comes back: he knows no other way.
+        all.push(Arc::new(10));
+        assert_eq!(told(guests.due(all.clone(), start + ROUND, 2)), [2, 3]);
+        assert_eq!(told(guests.due(all.clone(), start + 2 * ROUND, 2)), [4]);
+        assert!(guests.due(all.clone(), start + AGAIN - ROUND, 9).is_empty());
+        assert_eq!(told(guests.due(all.clone(), start + AGAIN, 9)), [1]);
+        assert_eq!(told(guests.due(all, start + AGAIN + ROUND, 9)), [2, 3, 10]);
+    }
 }

@@ -288,8 +288,10 @@ impl Gateway {
             if until.is_some_and(|until| until.0 + JUST_LEFT < head.0) {
                 continue;
             }
+            let last = until.map_or(head, |until| head.min(until));
             self.sessions.for_each(user, |session| {
-                self.send_hint(session, conversation);
+                let frame = translate::hint(conversation.id(), last, conversation.peer_of(user));
+                session.queue().put_control_later(frame, clock::coarse_s());
                 told = true;
             });
         }
