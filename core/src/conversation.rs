@@ -119,7 +119,8 @@ impl<O> Conversation<O> {
 
     /// Takes over members and rights from a later look at the store. What was
     /// handed out stays as it is: entries between here and the store's
-    /// head come by [`Self::offer`].
+    /// head come by [`Self::offer`]. Where the log ends is not learned from it: the look may have been taken before what
+    /// is known by now.
     pub fn refresh(&mut self, record: ConversationRecord) {
         if record.rights_version >= self.rights_version {
             self.rights_version = record.rights_version;
@@ -127,11 +128,6 @@ impl<O> Conversation<O> {
             self.kind = record.kind;
         }
         self.floor = self.floor.max(record.floor);
-        // A store that was taken back to an older state has no more than it says. One that has all that was handed
-        // out may have answered before what it was told of since.
-        if record.head < self.told.0 && record.head.next() < self.next {
-            self.told = (record.head, record.count);
-        }
         for (user, receipt) in record.receipts {
             self.merge_receipt(user, receipt);
         }

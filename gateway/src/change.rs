@@ -181,7 +181,10 @@ async fn apply(gateway: &Gateway, change: &Change) -> Result<ChangeOutcome, Reje
                 tried += 1;
                 tokio::time::sleep(STORE_RETRY).await;
             }
-            Err(error) => return Err(unavailable(&error)),
+            Err(error) => {
+                gateway.cluster.doubt(change.entries.iter().map(|entry| entry.conversation));
+                return Err(unavailable(&error));
+            }
         }
     }
 }

@@ -20,7 +20,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use petrel_core::change::Audience;
 use petrel_core::conversation::Conversation;
 use petrel_core::entry::{Entry, EntryKind};
@@ -50,6 +50,8 @@ const LOOKED_UP_MAX: usize = 64;
 const INTEREST_S: u32 = 1;
 /// Heartbeats that the database has not answered for so long are told of.
 const LATE_BEAT: Duration = Duration::from_secs(5);
+/// Conversations in doubt, at the most.
+const DOUBTFUL_MAX: usize = 4_096;
 /// How long a node that dials is waited for in the list of nodes.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
@@ -75,6 +77,8 @@ pub(crate) struct Cluster {
     view: registry::View,
     /// Conversations that are being loaded because of peers' entries.
     loads: Arc<Semaphore>,
+    /// Conversations of which it is not known what became of a change here.
+    doubtful: Mutex<Vec<ConversationId>>,
     /// Somebody wants the list of nodes to be read now.
     hurry: Notify,
     /// Cancelled when nobody is signed in here any more.
@@ -119,6 +123,7 @@ impl Cluster {
             links: AtomicUsize::new(0),
             view: registry::View::default(),
             loads: Arc::new(Semaphore::new(LOADS_MAX)),
+            doubtful: Mutex::default(),
             hurry: Notify::new(),
             closing: CancellationToken::new(),
         }
@@ -248,6 +253,15 @@ impl Cluster {
         interest.peers.clone()
     }
 
+    /// It is not known what became of a change here: these conversations are looked at until the store answers.
+    pub(crate) fn doubt(&self, conversations: impl Iterator<Item = ConversationId>) {
+        if self.is_on {
+            let mut doubtful = self.doubtful.lock();
+            let room = DOUBTFUL_MAX.saturating_sub(doubtful.len());
+            doubtful.extend(conversations.take(room));
+        }
+    }
+
     /// A user's sessions here have changed.
     pub(crate) fn note(&self, user: UserId) {
         for peer in self.peers.read().by_node.values() {
@@ -300,6 +314,7 @@ pub(crate) async fn join(gateway: &Arc<Gateway>) -> Result<()> {
     tasks.spawn(link::accept(gateway(), endpoint.clone()));
     tasks.spawn(registry::run(gateway(), endpoint));
     tasks.spawn(journal::run(gateway(), marks));
+    tasks.spawn(journal::trim(gateway()));
     Ok(())
 }
 

@@ -109,7 +109,10 @@ impl Drop for Fuse {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let code = Code::Internal;
-            self.0.close(code.number(), code.label().as_bytes());
+            let close = || self.0.close(code.number(), code.label().as_bytes());
+            // If the panic came from inside the connection, it is no more to be closed, and a second one here would end the
+            // process.
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(close)).ok();
         }
     }
 }

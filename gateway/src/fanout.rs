@@ -17,6 +17,7 @@ use petrel_core::event::Event;
 use petrel_core::id::{RightsVersion, Seq};
 use petrel_core::limits;
 use petrel_core::store::Append;
+use petrel_proto::code::Code;
 use petrel_storage::writer::{Commits, Pending, Settled};
 
 use crate::clock;
@@ -284,14 +285,20 @@ impl Gateway {
         let mut told = false;
         let (head, _) = conversation.head();
         for user in conversation.known() {
+            if self.sessions.count(user) == 0 {
+                continue;
+            }
             let until = conversation.last_seen_by(user).unwrap_or_default();
             if until.is_some_and(|until| until.0 + JUST_LEFT < head.0) {
                 continue;
             }
             let last = until.map_or(head, |until| head.min(until));
+            let frame = translate::hint(conversation.id(), last, conversation.peer_of(user));
             self.sessions.for_each(user, |session| {
-                let frame = translate::hint(conversation.id(), last, conversation.peer_of(user));
-                session.queue().put_control_later(frame, clock::coarse_s());
+                if !session.queue().put_control_later(frame.clone(), clock::coarse_s()) {
+                    // Nothing else tells him; his list does, when he comes back.
+                    session.queue().end(Code::GoingAway);
+                }
                 told = true;
             });
         }

@@ -7,12 +7,16 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::stream::{self, StreamExt as _};
 use petrel_core::conversation::Conversation;
 use petrel_core::id::{ConversationId, NodeId, Seq, UserId};
+use petrel_core::limits;
 use petrel_core::store::{Journal, JournalMark, LANES_MAX, StoreError};
+use petrel_proto::code::Code;
 use petrel_proto::frame::{bare, encode};
 use petrel_proto::wire::{GoAway, frame::What};
 use rustc_hash::FxHashMap;
+use tokio::time::timeout;
 
 use crate::conversation_table::Cell;
 use crate::fanout::Origin;
@@ -28,6 +32,9 @@ const LANE_ROWS_MAX: usize = 500;
 const ROWS_MAX: usize = 5_000;
 /// Conversations whose members are looked up at once.
 const LOOKED_UP_AT_ONCE: usize = 2_000;
+/// Conversations that are looked at side by side, and for how long each.
+const LOOKS_AT_ONCE: usize = 8;
+const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 /// Members that are looked up of one conversation; of a larger one all are loaded.
 const MEMBERS_MAX: usize = 64;
 /// Conversations that are known to have no reader here, at the most; then all are forgotten.
@@ -51,9 +58,6 @@ struct Reader {
     elsewhere: FxHashMap<ConversationId, (Instant, Vec<UserId>)>,
     /// Conversations that could not be looked at.
     again: FxHashMap<ConversationId, Head>,
-    /// Where the own lanes stood, and when: the oldest first.
-    own: VecDeque<(Instant, Vec<JournalMark>)>,
-    trimmed: Instant,
 }
 
 /// Where a log was left.
@@ -84,13 +88,7 @@ impl News {
 
 impl Reader {
     fn new(marks: FxHashMap<(NodeId, u32), u64>) -> Self {
-        Self {
-            marks,
-            elsewhere: FxHashMap::default(),
-            again: FxHashMap::default(),
-            own: VecDeque::new(),
-            trimmed: Instant::now(),
-        }
+        Self { marks, elsewhere: FxHashMap::default(), again: FxHashMap::default() }
     }
 
     async fn read(&mut self, gateway: &Gateway, journal: &dyn Journal) -> Result<News, StoreError> {
@@ -120,6 +118,9 @@ impl Reader {
         for (conversation, head) in std::mem::take(&mut self.again) {
             news.add(conversation, head);
         }
+        for conversation in std::mem::take(&mut *gateway.cluster.doubtful.lock()) {
+            news.add(conversation, Head { seq: Seq(limits::TIME_MS_MAX), is_change: true });
+        }
         Ok(news)
     }
 
@@ -139,30 +140,47 @@ impl Reader {
     }
 
     fn note_elsewhere(&mut self, conversation: ConversationId, members: Vec<UserId>) {
-        if self.elsewhere.len() >= ELSEWHERE_MAX {
-            self.elsewhere = FxHashMap::default();
-        }
-        self.elsewhere.insert(conversation, (Instant::now() + ELSEWHERE_FOR, members));
-    }
-
-    /// Forgets the own rows that are old enough, and those of nodes that are long gone.
-    async fn trim(&mut self, gateway: &Gateway, journal: &dyn Journal) -> Result<(), StoreError> {
         let now = Instant::now();
-        if now < self.trimmed + TRIM {
-            return Ok(());
+        if self.elsewhere.len() >= ELSEWHERE_MAX {
+            self.elsewhere.retain(|_, (until, _)| now < *until);
         }
-        self.trimmed = now;
-        self.elsewhere.retain(|_, (until, _)| now < *until);
-        let marks = journal.marks(&[gateway.cluster.own().id]).await?;
-        self.own.push_back((now, marks));
-        while let Some((at, marks)) = self.own.front()
-            && *at + KEPT <= now
-        {
-            journal.trim(marks).await?;
-            self.own.pop_front();
+        if self.elsewhere.len() < ELSEWHERE_MAX {
+            self.elsewhere.insert(conversation, (now + ELSEWHERE_FOR, members));
         }
-        journal.forget_gone().await
     }
+}
+
+/// Forgets the own rows that are old enough, and those of gateways that are long gone, until this one stops. Apart from the
+/// reader, which waits for none of it.
+pub(super) async fn trim(gateway: Arc<Gateway>) {
+    let Some(journal) = gateway.store.journal() else { return };
+    // Where the own lanes stood, and when: the oldest first.
+    let mut stood: VecDeque<(Instant, Vec<JournalMark>)> = VecDeque::new();
+    let trimming = async {
+        loop {
+            tokio::time::sleep(TRIM).await;
+            if let Err(error) = trim_round(&gateway, journal, &mut stood).await {
+                tracing::warn!(%error, "old rows of the journal stay");
+            }
+        }
+    };
+    gateway.cluster.closing.run_until_cancelled(trimming).await;
+}
+
+async fn trim_round(
+    gateway: &Gateway,
+    journal: &dyn Journal,
+    stood: &mut VecDeque<(Instant, Vec<JournalMark>)>,
+) -> Result<(), StoreError> {
+    let now = Instant::now();
+    stood.push_back((now, journal.marks(&[gateway.cluster.own().id]).await?));
+    while let Some((at, marks)) = stood.front()
+        && *at + KEPT <= now
+    {
+        journal.trim(marks).await?;
+        stood.pop_front();
+    }
+    journal.forget_gone().await
 }
 
 /// Notes where the journals stand before anybody is signed in here: all up to there is in the store, and is read from
@@ -205,9 +223,6 @@ pub(super) async fn run(gateway: Arc<Gateway>, Marks(marks): Marks) {
                     break;
                 }
             }
-            if let Err(error) = reader.trim(&gateway, journal).await {
-                tracing::warn!(%error, "old rows of the journal stay");
-            }
         }
     };
     gateway.cluster.closing.run_until_cancelled(reading).await;
@@ -224,16 +239,22 @@ impl Gateway {
         }
         tokio::time::sleep(ON_ITS_WAY).await;
         let is_here = |user: UserId| self.sessions.count(user) > 0;
-        let mut unknown = Vec::new();
+        let (mut known, mut unknown) = (Vec::new(), Vec::new());
         for (conversation, head) in news.heads {
             match self.conversations.cached(conversation) {
-                Some(cell) => {
-                    if self.catch_up_with(&cell, head).await.is_err() {
-                        reader.again(conversation, head);
-                    }
-                }
+                Some(cell) => known.push((cell, head)),
                 None if !head.is_change && reader.is_elsewhere(conversation, is_here) => {}
                 None => unknown.push((conversation, head)),
+            }
+        }
+        let looking = known.into_iter().map(|(cell, head)| async move {
+            let done = timeout(LOOK_TIMEOUT, self.catch_up_with(&cell, head)).await;
+            (cell.id(), head, matches!(done, Ok(Ok(()))))
+        });
+        let mut looks = stream::iter(looking).buffer_unordered(LOOKS_AT_ONCE);
+        while let Some((conversation, head, is_done)) = looks.next().await {
+            if !is_done {
+                reader.again(conversation, head);
             }
         }
         for some in unknown.chunks(LOOKED_UP_AT_ONCE) {
@@ -258,7 +279,9 @@ impl Gateway {
             alternatives: Vec::new(),
         })));
         for session in self.sessions.all() {
-            session.queue().put_control(frame.clone());
+            if !session.queue().put_control(frame.clone()) {
+                session.queue().end(Code::GoingAway);
+            }
         }
     }
 
@@ -303,29 +326,49 @@ impl Gateway {
         for (conversation, user) in lines {
             members.entry(conversation).or_default().push(user);
         }
+        let mut read_here = Vec::new();
         for (conversation, head) in conversations {
             let members = members.remove(conversation).unwrap_or_default();
             let is_large = members.len() > MEMBERS_MAX;
-            if !is_large && !members.iter().any(|user| self.sessions.count(*user) > 0) {
+            if is_large || members.iter().any(|user| self.sessions.count(*user) > 0) {
+                read_here.push((*conversation, *head));
+            } else {
                 reader.note_elsewhere(*conversation, members);
-                continue;
             }
-            // A large one stays in memory for a while, so that its members are looked through there next time.
-            let cell = match self.conversation(*conversation).await {
-                Ok(Some(cell)) => cell,
-                Ok(None) => continue,
-                Err(_) => {
-                    reader.again(*conversation, *head);
-                    continue;
-                }
-            };
-            let told = cell.with(|c| {
-                c.take_unseen(head.seq);
-                self.hint_readers(c)
-            });
-            if told == Some(true) {
-                metrics::cluster::journal_repaired("hints");
+        }
+        let hinting = read_here.into_iter().map(|(conversation, head)| async move {
+            let done = timeout(LOOK_TIMEOUT, self.load_and_hint(conversation, head)).await;
+            (conversation, head, matches!(done, Ok(Ok(()))))
+        });
+        let mut hints = stream::iter(hinting).buffer_unordered(LOOKS_AT_ONCE);
+        while let Some((conversation, head, is_done)) = hints.next().await {
+            if !is_done {
+                reader.again(conversation, head);
             }
+        }
+        Ok(())
+    }
+
+    /// Tells readers here of a conversation that was not in memory. A large one stays there for a while, so that its
+    /// members are looked through there next time.
+    async fn load_and_hint(
+        self: &Arc<Self>,
+        conversation: ConversationId,
+        head: Head,
+    ) -> Result<(), ()> {
+        let Some(cell) = self.conversation(conversation).await.map_err(|_| ())? else {
+            return Ok(());
+        };
+        // Somebody else's load may have begun before the commit.
+        if cell.with(|c| c.next() <= head.seq) == Some(true) {
+            self.catch_up_with(&cell, head).await?;
+        }
+        let told = cell.with(|c| {
+            c.take_unseen(head.seq);
+            self.hint_readers(c)
+        });
+        if told == Some(true) {
+            metrics::cluster::journal_repaired("hints");
         }
         Ok(())
     }

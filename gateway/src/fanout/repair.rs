@@ -104,10 +104,14 @@ impl Gateway {
     }
 
     async fn repair_round(self: &Arc<Self>, cell: &Arc<Cell>) -> bool {
+        let before = cell.with(|c| c.rights_version());
         if !self.reload(cell).await {
             return false;
         }
-        let Some((from, to)) = cell.with(|c| c.hole()).flatten() else { return true };
+        let Some((from, to)) = cell.with(|c| c.hole()).flatten() else {
+            // The members were too old; if the store's are as well, it has to be asked again.
+            return cell.with(|c| c.rights_version()) > before;
+        };
         let page = Page {
             from,
             to,

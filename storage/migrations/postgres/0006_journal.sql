@@ -27,11 +27,11 @@ CREATE TABLE journal (
   PRIMARY KEY (node, lane, n)
 );
 
--- Writes a row for what a transaction stored, under the locks that it holds. p_n: the lane's last number, as its owner knows it; null: it
--- does not, because the outcome of an earlier transaction is unknown. Then it is looked up, by a statement later than the locks,
--- whose snapshot sees all that the lane has committed. Should that earlier transaction still be under way (its
--- connection was given up), both choose the same number, and the key lets one of them through; the other one is
--- tried again.
+-- Writes a row for what a transaction stored, under the locks that it holds. p_n: the lane's last number, as its owner knows it. If he
+-- does not, because the outcome of an earlier transaction is unknown, it is -1 less the highest that he knows, and the last is looked up
+-- by a statement later than the locks, whose snapshot sees all that the lane has committed. Should that earlier
+-- transaction still be under way (its connection was given up), both choose the same number, and the key lets one of
+-- them through; the other one is tried again. Numbers never go back, even if the database did.
 CREATE FUNCTION write_journal(p_node uuid, p_lane integer, p_n bigint, p_conversations uuid[], p_heads bigint[]) RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off
@@ -43,9 +43,9 @@ DECLARE
   conversations uuid[] := p_conversations;
   heads bigint[] := p_heads;
 BEGIN
-  IF last IS NULL THEN
+  IF p_n < 0 THEN
     -- Without a row, because all were forgotten, numbers go on far above those that readers know.
-    SELECT coalesce(max(j.n), floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint) INTO last
+    SELECT greatest(coalesce(max(j.n), floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint), -1 - p_n) INTO last
       FROM journal j WHERE j.node = p_node AND j.lane = p_lane;
   END IF;
   IF cardinality(p_heads) > 1 THEN

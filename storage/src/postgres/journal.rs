@@ -45,8 +45,10 @@ pub(super) struct Lanes {
 pub(super) struct Lane {
     node: NodeId,
     number: u32,
-    /// The number of its last row; `None`: what became of its last transaction is not known.
-    last: Option<i64>,
+    /// The highest number that is known to be taken.
+    highest: i64,
+    /// Whether it is the last one: what became of the last transaction is known.
+    is_known: bool,
 }
 
 /// A lane for as long as one change takes.
@@ -113,35 +115,40 @@ impl std::ops::DerefMut for Borrowed<'_> {
 impl Lane {
     /// Of a node that has just started: nothing was written in it.
     fn new(node: NodeId, number: u32) -> Self {
-        Self { node, number, last: Some(0) }
+        Self { node, number, highest: 0, is_known: true }
     }
 
-    /// As three parameters of a statement: whose, which, and its last number. Until [`Lane::wrote`] says what became of the
-    /// statement it is not known.
-    pub(super) fn begin(&mut self) -> (Uuid, i32, Option<i64>) {
+    /// As three parameters of a statement: whose, which, and its last number; if that is not known, -1 less the highest that is.
+    /// Until [`Lane::wrote`] says what became of the statement it is not known.
+    pub(super) fn begin(&mut self) -> (Uuid, i32, i64) {
         let number = i32::try_from(self.number).unwrap_or(i32::MAX);
-        (self.node.into(), number, self.last.take())
+        let last = if self.is_known { self.highest } else { -1 - self.highest };
+        self.is_known = false;
+        (self.node.into(), number, last)
     }
 
     /// The transaction that began with `last` has committed, and written a row or none.
     pub(super) async fn wrote(
         &mut self,
-        last: Option<i64>,
+        last: i64,
         a_row: bool,
         executor: impl PgExecutor<'_>,
     ) -> Result<(), sqlx::Error> {
-        self.last = match last {
-            Some(last) => Some(last + i64::from(a_row)),
-            // Nothing of the lane is under way any more: it waited for the same locks, or will clash with the next.
-            None => {
-                let (node, number, _) = self.begin();
-                sqlx::query_scalar("SELECT max(n) FROM journal WHERE node = $1 AND lane = $2")
-                    .bind(node)
-                    .bind(number)
-                    .fetch_one(executor)
-                    .await?
-            }
-        };
+        if last >= 0 {
+            (self.highest, self.is_known) = (last + i64::from(a_row), true);
+            return Ok(());
+        }
+        // Nothing of the lane is under way any more: it waited for the same locks, or will clash with the next.
+        let (node, number, _) = self.begin();
+        let found: Option<i64> =
+            sqlx::query_scalar("SELECT max(n) FROM journal WHERE node = $1 AND lane = $2")
+                .bind(node)
+                .bind(number)
+                .fetch_one(executor)
+                .await?;
+        if let Some(found) = found {
+            (self.highest, self.is_known) = (found.max(self.highest), true);
+        }
         Ok(())
     }
 }
