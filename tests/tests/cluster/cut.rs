@@ -48,7 +48,9 @@ async fn without_a_link_entries_come_by_the_journal_within_two_seconds() -> Resu
     let cut = Instant::now();
     tokio::time::sleep(Duration::from_secs(7)).await;
     load.stop().await?;
-    // A last word in a quiet conversation: nothing follows that would show that it is missing.
+    all_answered(&people).await?;
+    // A last word in a quiet conversation: nothing is under way behind it that would show that it is missing.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
     let id = people[0].send(&people[0].with(&people[1]), "a last word")?;
     let seq = people[0].placed(id).await?;
     let said = Instant::now();
@@ -58,8 +60,7 @@ async fn without_a_link_entries_come_by_the_journal_within_two_seconds() -> Resu
     eprintln!("the last word of a quiet conversation came {late:?} after its commit");
     ensure!(late < Duration::from_secs(4), "{late:?}");
     let repaired = cluster.metric("petrel_cluster_journal_repairs_total", "").await;
-    let left_out = cluster.metric("petrel_cluster_entries_sent_total", r#"fate="left_out""#).await;
-    ensure!(repaired > 0.0 && left_out >= 0.0, "{repaired} repairs, {left_out} left out");
+    ensure!(repaired > 0.0, "{repaired} repairs");
     let degraded = cluster.gateways[0].readyz().await?;
     ensure!(degraded.0 == 200, "a gateway without links serves on: {degraded:?}");
     ensure!(degraded.1["degraded"].to_string().contains("links"), "{degraded:?}");
