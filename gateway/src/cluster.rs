@@ -48,7 +48,7 @@ const PEERS_MAX: usize = 1_000;
 const LOOKED_UP_MAX: usize = 64;
 /// In larger conversations the peers with members are found again after so many seconds.
 const INTEREST_S: u32 = 1;
-/// Heartbeats that the database has not answered for so long are told of.
+/// Heartbeats that are older are told of as late, and no client is sent to a gateway whose last one is.
 const LATE_BEAT: Duration = Duration::from_secs(5);
 /// Conversations in doubt, at the most.
 const DOUBTFUL_MAX: usize = 4_096;
@@ -193,7 +193,7 @@ impl Cluster {
         view.node.id != self.own.id
             && !view.has_left
             && !view.node.is_draining
-            && view.silent < Duration::from_secs(5)
+            && view.silent < LATE_BEAT
     }
 
     /// Whether what was stored elsewhere comes over a link: then a hole is likely to close by itself.

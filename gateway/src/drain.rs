@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use petrel_proto::frame::{bare, encode};
-use petrel_proto::wire::{self, frame::What};
 use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::gateway::Gateway;
+use crate::translate;
 
 /// Between two rounds.
 const ROUND: Duration = Duration::from_millis(100);
@@ -106,11 +105,7 @@ impl Gateway {
         for at in (1..others.len()).rev() {
             others.swap(at, rand::random_range(0..=at));
         }
-        encode(&bare(What::GoAway(wire::GoAway {
-            reconnect_after_ms_min: 0,
-            reconnect_after_ms_max: GOES_WITHIN_MS,
-            alternatives: others,
-        })))
+        translate::go_away((0, GOES_WITHIN_MS), others)
     }
 }
 
@@ -186,12 +181,12 @@ pub(crate) async fn before_stop(gateway: &Gateway, within: Duration) {
         return;
     }
     let sessions = gateway.sessions.all().len();
+    // All are told in the first half of the time.
     #[allow(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "a positive number, which saturates"
     )]
-    // Told in the first half of it.
     let rate = (sessions as f64 / (within.as_secs_f64() / 2.0)).ceil().max(100.0) as u32;
     gateway.begin_to_drain(rate);
     let gone = async {

@@ -24,8 +24,6 @@ use anyhow::{Context, Result, bail};
 use metrics_exporter_prometheus::PrometheusHandle;
 use petrel_core::id::NodeId;
 use petrel_proto::code::Code;
-use petrel_proto::frame::{bare, encode};
-use petrel_proto::wire::{self, frame::What};
 use petrel_storage::budget::Budget;
 use petrel_storage::redis::Directory;
 use petrel_storage::writer::{WriterOptions, Writers};
@@ -48,7 +46,7 @@ use crate::keys::{self, Certificate};
 use crate::password::Passwords;
 use crate::{
     admin, connection, directory_mirror, drain, metrics, presence, receipts, revoked, seen, tcp,
-    typing,
+    translate, typing,
 };
 
 /// Between two looks at the certificate's files.
@@ -245,11 +243,7 @@ impl Server {
         drain::before_stop(gateway, patience / 2).await;
         let deadline = Instant::now() + patience;
         gateway.stopping.cancel();
-        let go_away = encode(&bare(What::GoAway(wire::GoAway {
-            reconnect_after_ms_min: RECONNECT_AFTER_MS.0,
-            reconnect_after_ms_max: RECONNECT_AFTER_MS.1,
-            alternatives: gateway.cluster.alternatives(),
-        })));
+        let go_away = translate::go_away(RECONNECT_AFTER_MS, gateway.cluster.alternatives());
         for session in gateway.sessions.all() {
             session.queue().put_control(go_away.clone());
         }

@@ -221,6 +221,18 @@ pub(crate) fn preview(append: &petrel_core::store::Append) -> Bytes {
     })
 }
 
+/// Sends a client away: when, in milliseconds from now between these two, and where to, if anywhere in particular.
+pub(crate) fn go_away((min_ms, max_ms): (u32, u32), alternatives: Vec<String>) -> Bytes {
+    encode(&Frame {
+        what: Some(What::GoAway(wire::GoAway {
+            reconnect_after_ms_min: min_ms,
+            reconnect_after_ms_max: max_ms,
+            alternatives,
+        })),
+        ..Frame::default()
+    })
+}
+
 /// A member's receipt.
 pub(crate) fn member_receipt(user: UserId, receipt: Receipt) -> wire::MemberReceipt {
     wire::MemberReceipt {

@@ -13,15 +13,13 @@ use petrel_core::id::{ConversationId, NodeId, Seq, UserId};
 use petrel_core::limits;
 use petrel_core::store::{Journal, JournalMark, LANES_MAX, StoreError};
 use petrel_proto::code::Code;
-use petrel_proto::frame::{bare, encode};
-use petrel_proto::wire::{GoAway, frame::What};
 use rustc_hash::FxHashMap;
 use tokio::time::timeout;
 
 use crate::conversation_table::Cell;
 use crate::fanout::Origin;
 use crate::gateway::Gateway;
-use crate::metrics;
+use crate::{metrics, translate};
 
 /// Between two readings.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -273,11 +271,7 @@ impl Gateway {
     fn have_all_sign_in_anew(&self) {
         metrics::cluster::journal_gap();
         tracing::warn!("the journal was read too late; all clients sign in anew");
-        let frame = encode(&bare(What::GoAway(GoAway {
-            reconnect_after_ms_min: 0,
-            reconnect_after_ms_max: ANEW_WITHIN_MS,
-            alternatives: Vec::new(),
-        })));
+        let frame = translate::go_away((0, ANEW_WITHIN_MS), Vec::new());
         for session in self.sessions.all() {
             if !session.queue().put_control(frame.clone()) {
                 session.queue().end(Code::GoingAway);

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::{ExitStatus, Output as Said, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use petrel_client::{Dialer, DialerOptions, Server, Transports, Trust};
 use petrel_storage::testing::PrivatePostgres;
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
@@ -330,16 +330,37 @@ impl Gateway {
     /// Runs the program beside it, with the settings by which it finds this gateway.
     ///
     /// # Errors
+    /// As [`Self::run_with`].
+    pub async fn run(&self, arguments: &[&str]) -> Result<Said> {
+        let data = format!("data_dir={}", self.data.path().display());
+        let settings = [data, format!("admin.listen={}", self.admin)];
+        self.run_with(&settings, arguments, "").await
+    }
+
+    /// The same with settings of its own, and this on its standard input.
+    ///
+    /// # Errors
     /// It does not run, or not end in time.
-    pub async fn run(&self, arguments: &[&str]) -> Result<std::process::Output> {
+    pub async fn run_with(
+        &self,
+        settings: &[String],
+        arguments: &[&str],
+        input: &str,
+    ) -> Result<Said> {
         let mut command = Command::new(binary()?);
         command.args(arguments);
-        command.arg("--set").arg(format!("data_dir={}", self.data.path().display()));
-        command.arg("--set").arg(format!("admin.listen={}", self.admin));
+        for setting in settings {
+            command.args(["--set", setting]);
+        }
         command.env_clear().current_dir(self.data.path()).kill_on_drop(true);
-        command.stdin(Stdio::null());
-        let running = tokio::time::timeout(PATIENCE, command.output());
-        running.await.context("no end")?.context("cannot run the program")
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().context("cannot run the program")?;
+        let mut stdin = child.stdin.take().context("no standard input")?;
+        // It may end without reading it.
+        stdin.write_all(input.as_bytes()).await.ok();
+        drop(stdin);
+        let ending = tokio::time::timeout(PATIENCE, child.wait_with_output());
+        Ok(ending.await.context("no end")??)
     }
 
     /// Reaches it.

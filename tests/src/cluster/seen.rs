@@ -57,6 +57,22 @@ impl Seen {
         self.entries.get(&conversation).into_iter().flatten().map(text).collect()
     }
 
+    /// Whether it was ever told that somebody is there, or is not.
+    #[must_use]
+    pub fn was_told_presence(&self, of: UserId, is_there: bool) -> bool {
+        self.others.iter().any(|event| {
+            matches!(event, Event::Presence { user, online, .. } if (*user, *online) == (of, is_there))
+        })
+    }
+
+    /// Whether it was ever told that somebody types, or types no more.
+    #[must_use]
+    pub fn was_told_typing(&self, of: UserId, types: bool) -> bool {
+        self.others.iter().any(|event| {
+            matches!(event, Event::Typing { user, typing, .. } if (*user, *typing) == (of, types))
+        })
+    }
+
     /// The seqs of a conversation, in order.
     #[must_use]
     pub fn seqs(&self, conversation: ConversationId) -> Vec<u64> {

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use petrel_client::Event;
 use petrel_tests::cluster::Stage;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -16,17 +15,13 @@ async fn who_is_there_and_who_types_is_told_at_other_gateways() -> Result<()> {
     alice.say(&pair, "hello").await?;
     bob.has(pair.id, 1).await?;
     alice.client.watch_presence(&[of_bob])?;
-    let is_there = |event: &Event, there: bool| matches!(event, Event::Presence { user, online, .. } if (*user, *online) == (of_bob, there));
-    let types = |event: &Event, now: bool| matches!(event, Event::Typing { user, typing, .. } if (*user, *typing) == (of_bob, now));
-    alice
-        .until("bob is there", |s| s.others.iter().any(|e| is_there(e, true)).then_some(()))
-        .await?;
+    alice.until("bob is there", |s| s.was_told_presence(of_bob, true).then_some(())).await?;
     bob.client.typing(pair.id, true);
-    alice.until("bob types", |s| s.others.iter().any(|e| types(e, true)).then_some(())).await?;
+    alice.until("bob types", |s| s.was_told_typing(of_bob, true).then_some(())).await?;
     bob.say(&pair, "hello you").await?;
     alice.has(pair.id, 2).await?;
     bob.leave().await;
-    alice.until("bob left", |s| s.others.iter().any(|e| is_there(e, false)).then_some(())).await
+    alice.until("bob left", |s| s.was_told_presence(of_bob, false).then_some(())).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

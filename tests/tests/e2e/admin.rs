@@ -1,18 +1,15 @@
 //! The admin API and `petrel admin`: one table of commands, over HTTP and on the command line.
 
-use std::process::Stdio;
-
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 use petrel_client::{DeviceId, Identity, Secret, UserId};
 use petrel_proto::code::Code;
 use petrel_proto::frame::bare;
 use petrel_proto::wire::{self, change_account, event, frame::What};
-use petrel_tests::cluster::{Gateway, PATIENCE, Stage, binary, eventually};
+use petrel_tests::cluster::{Gateway, PATIENCE, Stage, eventually};
 use petrel_tests::on_both_stores;
 use petrel_tests::raw::{self, Raw, RawOptions};
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt as _;
 
 use crate::operator::{Operator, http};
 use crate::somebody::{Somebody, next_entry};
@@ -371,19 +368,8 @@ async fn petrel(
     arguments: &[&str],
     input: &str,
 ) -> Result<(Option<i32>, String, String)> {
-    let mut command = tokio::process::Command::new(binary()?);
-    command.arg("admin").args(arguments);
-    for setting in settings {
-        command.args(["--set", setting]);
-    }
-    command.env_clear().current_dir(gateway.data_dir()).kill_on_drop(true);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn()?;
-    let mut stdin = child.stdin.take().context("no standard input")?;
-    stdin.write_all(input.as_bytes()).await.ok();
-    drop(stdin);
-    let ran =
-        tokio::time::timeout(PATIENCE, child.wait_with_output()).await.context("no end")??;
+    let arguments = [&["admin"], arguments].concat();
+    let ran = gateway.run_with(settings, &arguments, input).await?;
     Ok((ran.status.code(), String::from_utf8(ran.stdout)?, String::from_utf8(ran.stderr)?))
 }
 

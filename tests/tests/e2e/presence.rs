@@ -2,7 +2,6 @@
 
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
-use petrel_client::Event;
 use petrel_proto::code::Code;
 use petrel_proto::frame::bare;
 use petrel_proto::wire::{self, change_account, change_contact, frame::What};
@@ -214,15 +213,11 @@ async fn an_application_hears_who_types_and_who_is_there(stage: Stage) -> Result
     alice.say(&pair, "hello").await?;
     bob.has(pair.id, 1).await?;
     alice.client.watch_presence(&[of_bob])?;
-    let is_there = |event: &Event, there: bool| matches!(event, Event::Presence { user, online, .. } if (*user, *online) == (of_bob, there));
-    let types = |event: &Event, now: bool| matches!(event, Event::Typing { user, typing, .. } if (*user, *typing) == (of_bob, now));
-    alice
-        .until("bob is there", |s| s.others.iter().any(|e| is_there(e, true)).then_some(()))
-        .await?;
+    alice.until("bob is there", |s| s.was_told_presence(of_bob, true).then_some(())).await?;
     bob.client.typing(pair.id, true);
-    alice.until("bob types", |s| s.others.iter().any(|e| types(e, true)).then_some(())).await?;
+    alice.until("bob types", |s| s.was_told_typing(of_bob, true).then_some(())).await?;
     bob.say(&pair, "hello you").await?;
-    alice.until("it came", |s| s.others.iter().any(|e| types(e, false)).then_some(())).await?;
+    alice.until("it came", |s| s.was_told_typing(of_bob, false).then_some(())).await?;
     bob.leave().await;
-    alice.until("bob left", |s| s.others.iter().any(|e| is_there(e, false)).then_some(())).await
+    alice.until("bob left", |s| s.was_told_presence(of_bob, false).then_some(())).await
 }
