@@ -17,7 +17,7 @@ pub struct Stats {
     pub udp_tx_bytes: u64,
     /// Sign-ins after the first.
     pub reconnects: u64,
-    /// Probes sent because the server was silent.
+    /// Probes sent: because the server was silent, or to show it an address that changes now and then.
     pub probes_sent: u64,
     /// Sign-ins whose first words left with the first packets, and were taken by the server.
     pub early_accepted: u64,

@@ -35,9 +35,9 @@ const LOOKS_AT_ONCE: usize = 8;
 const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 /// Members that are looked up of one conversation; of a larger one all are loaded.
 const MEMBERS_MAX: usize = 64;
-/// Conversations that are known to have no reader here, at the most; then all are forgotten.
+/// Conversations that are known to have no reader here, at the most; further ones are looked up each time,
 const ELSEWHERE_MAX: usize = 65_536;
-/// ... and for how long.
+/// as is each one after so long.
 const ELSEWHERE_FOR: Duration = Duration::from_secs(60);
 /// Conversations that are looked at again as the store did not answer; with more, everybody signs in anew.
 const AGAIN_MAX: usize = 65_536;
