@@ -378,7 +378,7 @@ impl Client {
         let Counters { sign_ins, resends, duplicates, fills, early_accepted, early_rejected } =
             state.counters;
         let mut stats = Stats {
-            online: state.connection.is_some() && !state.silent && !state.is_early,
+            online: state.connection.is_some() && !state.silent && state.early.is_none(),
             probes_sent: shared.probes_sent.load(Ordering::Relaxed),
             early_accepted,
             early_rejected,

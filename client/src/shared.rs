@@ -206,7 +206,7 @@ impl Shared {
         if !conversation.wants_stream(now, state.durable_upto) {
             return;
         }
-        if state.is_early && state.streams_open >= EARLY_STREAMS_MAX {
+        if state.early.is_some() && state.streams_open >= EARLY_STREAMS_MAX {
             return;
         }
         state.generation += 1;
@@ -225,6 +225,7 @@ impl Shared {
             id,
             stream.generation,
             Arc::clone(&stream.writer),
+            state.early.clone(),
         );
         conversation.stream = Some(stream);
         state.streams_open += 1;
@@ -238,6 +239,7 @@ impl Shared {
     /// generation and, if it is to be written on, its writer.
     pub(crate) fn accept(
         self: &Arc<Self>,
+        connection: &Connection,
         attach: &Attach,
     ) -> Result<(u64, Option<Arc<Notify>>), Code> {
         let cx = self.context();
@@ -245,6 +247,8 @@ impl Shared {
         state.generation += 1;
         let generation = state.generation;
         let id = attach.conversation;
+        // On one that was left, news is read; nothing is said there.
+        let is_left = state.connection.as_ref().is_none_or(|now| !now.is_same(connection));
         let known = state.conversations.contains_key(&id);
         let conversation =
             self.conversation(&mut state, id, attach.peer).map_err(|_| Code::TooManyStreams)?;
@@ -263,7 +267,9 @@ impl Shared {
                 }
             });
         }
-        if attach.after > conversation.arrivals.position() {
+        if is_left {
+            tracing::debug!(conversation = %id, "a stream of a connection that was left");
+        } else if attach.after > conversation.arrivals.position() {
             // Our copy ends earlier: our own Attach, with our cursor, takes over.
             if conversation.stream.is_none() {
                 conversation.attach_anew();
@@ -390,8 +396,10 @@ impl Shared {
         event: impl FnOnce(i64) -> Event,
     ) {
         let mut state = self.state.lock();
-        let early_echo = state.is_early.then(|| state.echo.take()).flatten();
-        if !std::mem::take(&mut state.is_early) {
+        let mut early_echo = None;
+        if state.early.take().is_some() {
+            early_echo = state.echo.take();
+        } else {
             state.leave_connection();
         }
         state.typing.connected(features);
@@ -457,6 +465,12 @@ impl Shared {
             }
             self.ensure_stream(&mut state, id, now);
         }
+    }
+
+    /// Whether this is the conversation's stream.
+    pub(crate) fn is_current(&self, id: ConversationId, generation: u64) -> bool {
+        let state = self.state.lock();
+        state.conversations.get(&id).is_some_and(|found| found.is_current(generation))
     }
 
     /// A task of one of our streams is over.

@@ -2,11 +2,13 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use petrel_proto::wire::OwnReceipt;
 use petrel_transport::Connection;
+use tokio::sync::mpsc;
 
 use crate::conversation::{Conversation, Waiter};
 use crate::cursor::CursorTrail;
@@ -32,11 +34,15 @@ pub(crate) struct Counters {
     pub(crate) early_rejected: u64,
 }
 
+/// Held by whatever was opened in a first flight; its receiver hears when all of that is gone.
+pub(crate) type EarlyStream = mpsc::Sender<Infallible>;
+
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) connection: Option<Connection>,
-    /// Nobody has answered on it yet: what is said there is early data, or was.
-    pub(crate) is_early: bool,
+    /// Nobody has answered on it yet: what is said there is early data, or was. Each of its streams holds
+    /// one of these.
+    pub(crate) early: Option<EarlyStream>,
     /// Features that both sides had last.
     pub(crate) features: Vec<String>,
     /// The echo on it, if the server speaks it.
@@ -79,7 +85,7 @@ impl State {
         let now = Instant::now();
         let mut state = Self {
             connection: None,
-            is_early: false,
+            early: None,
             features: Vec::new(),
             echo: None,
             probes: false,
@@ -209,7 +215,7 @@ impl State {
     pub(crate) fn leave_connection(&mut self) {
         let now = Instant::now();
         self.connection = None;
-        self.is_early = false;
+        self.early = None;
         self.echo = None;
         self.probes = false;
         self.silent = false;

@@ -18,7 +18,7 @@ use crate::id::ConversationId;
 use crate::incoming::{self, Incoming};
 use crate::outbox::Outgoing;
 use crate::shared::Shared;
-use crate::state::State;
+use crate::state::{EarlyStream, State};
 
 /// Bytes of frames that go out in one write, about.
 const BATCH_BYTES: usize = 64 * 1024;
@@ -33,17 +33,26 @@ pub(crate) async fn open(
     id: ConversationId,
     generation: u64,
     writer: Arc<Notify>,
+    early: Option<EarlyStream>,
 ) {
-    // An error here is the connection's end, which is heard of elsewhere.
-    if let Ok((send, recv)) = connection.open_bi().await {
+    // An error here is the connection's end, which is heard of elsewhere. It may have been left meanwhile.
+    if let Ok((send, recv)) = connection.open_bi().await
+        && shared.is_current(id, generation)
+    {
         let source = FrameSource::with_echo(recv, shared.echo());
         serve(&shared, id, generation, send, source, &writer).await;
     }
+    drop(early);
     shared.stream_closed();
 }
 
 /// Serves a stream that the server has opened.
-pub(crate) async fn accepted(shared: Arc<Shared>, mut send: SendStream, recv: RecvStream) {
+pub(crate) async fn accepted(
+    shared: Arc<Shared>,
+    connection: Connection,
+    mut send: SendStream,
+    recv: RecvStream,
+) {
     let mut source = FrameSource::with_echo(recv, shared.echo());
     let attach = match source.next().await {
         Ok((_, What::Attach(said))) => match incoming::attach(&said) {
@@ -59,7 +68,7 @@ pub(crate) async fn accepted(shared: Arc<Shared>, mut send: SendStream, recv: Re
         Err(_) => return,
     };
     let id = attach.conversation;
-    let (generation, writer) = match shared.accept(&attach) {
+    let (generation, writer) = match shared.accept(&connection, &attach) {
         Ok(accepted) => accepted,
         Err(code) => return refuse(&mut send, &mut source, code, "too many conversations"),
     };

@@ -18,7 +18,7 @@ pub(crate) async fn send_echo(shared: &Arc<Shared>) {
 /// Takes the streams that the server opens.
 pub(crate) async fn accept_streams(shared: &Arc<Shared>, connection: &Connection) {
     while let Ok((send, recv)) = connection.accept_bi().await {
-        let task = stream::accepted(Arc::clone(shared), send, recv);
+        let task = stream::accepted(Arc::clone(shared), connection.clone(), send, recv);
         shared.tasks.spawn(task);
     }
 }

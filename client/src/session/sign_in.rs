@@ -7,12 +7,14 @@
 //! changes nothing: so nothing but these leaves early.
 
 use std::cmp::Reverse;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Instant;
 
 use petrel_proto::code::Code;
 use petrel_proto::wire::frame::What;
 use petrel_transport::{Connection, SendStream};
+use tokio::sync::mpsc;
 
 use super::{Ended, SIGN_IN_TIMEOUT, Session, SignedIn, signed_in_or_ended};
 use crate::echo::Echo;
@@ -56,13 +58,19 @@ impl Session {
         receipts: &[(ConversationId, u64, u64)],
     ) -> Result<Option<(FrameSource, SendStream)>, ClientError> {
         let control = self.open_control(connection, token.clone(), receipts).await?;
-        self.shared.begin_early(connection.clone());
+        let mut early_streams = self.shared.begin_early(connection.clone());
         let is_accepted = self.line.proven(handshake, connection, &self.shared.dial_now).await?;
         tracing::debug!(is_accepted, "early data");
         self.shared.early_ended(is_accepted);
         match is_accepted {
             None => Ok(None),
-            Some(false) => self.introduce(connection, token, false, receipts).await.map(Some),
+            Some(false) => {
+                // Their numbers are given again, and quinn (0.11) lets go with a stream of whoever waits
+                // for its number, even if that is the next one's reader, who would then wait for ever.
+                drop(control);
+                early_streams.recv().await;
+                self.introduce(connection, token, false, receipts).await.map(Some)
+            }
             Some(true) => match self.hear_welcome(connection, control).await? {
                 Ok(signed_in) => Ok(Some(signed_in)),
                 Err(refusal) => {
@@ -141,16 +149,19 @@ impl Session {
 
 impl Shared {
     /// Conversations go on, on a connection on which nobody has answered yet.
-    fn begin_early(self: &Arc<Self>, connection: Connection) {
+    /// The receiver hears when all streams that were opened there by then are gone.
+    fn begin_early(self: &Arc<Self>, connection: Connection) -> mpsc::Receiver<Infallible> {
+        let (early, gone) = mpsc::channel(1);
         let mut state = self.state.lock();
         state.leave_connection();
         // What the server understood last; should it have changed, Welcome says so.
         state.echo = Echo::of(&connection, &state.features);
         state.connection = Some(connection);
-        state.is_early = true;
+        state.early = Some(early);
         self.open_streams(&mut state);
         drop(state);
         self.settle();
+        gone
     }
 
     /// The server has read what came early, or nothing of it, or (`None`) does not answer.

@@ -96,6 +96,15 @@ impl Connection {
         }
     }
 
+    /// Whether both are handles of one connection.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Inner::Quic(one), Inner::Quic(other)) => one.stable_id() == other.stable_id(),
+            (Inner::Tcp(one), Inner::Tcp(other)) => one.is_same(other),
+            _ => false,
+        }
+    }
+
     /// QUIC's own handle, for what only QUIC has.
     pub fn quic(&self) -> Option<&quinn::Connection> {
         match &self.0 {

@@ -144,6 +144,10 @@ pub(crate) fn start<T: AsyncRead + AsyncWrite + Unpin>(
 }
 
 impl Mux {
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.state.lock()
     }
