@@ -175,8 +175,8 @@ section! {
         pub url: Option<Secret> = None => "postgres://petrel@db.example/petrel",
         /// Messages (of up to 1 KiB; larger ones count as several) that may wait for storage.
         pub channel_messages: Bounded<1, 16_777_216> = Bounded(limits::CHANNEL_MESSAGES_DEFAULT as u64),
-        /// Writers on PostgreSQL, each with a connection and a batch of its own under way. Where several gateways or
-        /// other programs fill the machine of the database, one makes larger batches.
+        /// Writers on PostgreSQL, each with a connection and a batch of its own under way. The first takes everything
+        /// while it keeps up, the others what comes beyond that.
         pub writers: Bounded<1, 16> = Bounded(2),
         /// How long a sender waits for room in the channel before Overloaded.
         pub channel_wait: Span<0, 60_000> = Span(2_000),

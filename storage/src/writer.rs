@@ -2,7 +2,7 @@
 //! under way is the next batch, and a message is answered after its commit.
 //!
 //! **Invariants:** one batch of a writer is under way at a time, and a
-//! conversation has one writer, so that one sender's messages to one
+//! conversation has one writer while a message of it has no answer, so that one sender's messages to one
 //! conversation keep the order in which they were submitted, whatever is tried
 //! again, split or judged again. Nothing is answered but by a transaction that
 //! committed, or by one that proves that nothing is stored. A permit is given
@@ -11,6 +11,7 @@
 mod batch;
 mod inbox;
 pub(crate) mod metrics;
+mod routes;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -24,7 +25,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use petrel_core::entry::Placed;
 use petrel_core::error::Rejection;
-use petrel_core::id::{ConversationId, RightsVersion};
+use petrel_core::id::RightsVersion;
 use petrel_core::limits::{BATCH_BYTES_MAX, BATCH_MESSAGES_MAX};
 use petrel_core::store::{Append, Appender};
 use tokio::sync::mpsc;
@@ -36,6 +37,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::budget::{Budget, CHANNEL, Permit};
 pub use metrics::describe;
+use routes::{Place, Routes};
 
 /// A message on its way to a writer, with what its sender's side wants back: the tag.
 #[derive(Debug)]
@@ -53,6 +55,8 @@ struct Ticket {
     /// Set: the message is looked up only, and refused with this if it is not stored.
     refusal: Option<Rejection>,
     permit: Permit,
+    /// `None` until it is submitted.
+    place: Option<Place>,
     permitted_at: Instant,
     previewed: bool,
     /// How often the message was judged again.
@@ -68,6 +72,7 @@ impl<T> Pending<T> {
             ticket: Ticket {
                 refusal: None,
                 permit,
+                place: None,
                 permitted_at: Instant::now(),
                 previewed: false,
                 rounds: 0,
@@ -148,7 +153,8 @@ pub trait Commits<T: Send + Sync + 'static>: Send + Sync + 'static {
 /// How the writers work.
 #[derive(Clone, Debug)]
 pub struct WriterOptions {
-    /// How many there are; conversations are split among them. At least 1.
+    /// How many there are, at the most one for each commit that shall be under way at once; each takes
+    /// conversations when those before it are busy. At least 1.
     pub writers: usize,
     /// Age of a commit under way from which on everything that waits is
     /// previewed. Zero: everything is, on arrival.
@@ -196,6 +202,7 @@ pub struct DrainReport {
 /// All writers of a gateway.
 pub struct Writers<T> {
     inboxes: Vec<mpsc::Sender<Pending<T>>>,
+    routes: Routes,
     tasks: Mutex<Vec<JoinHandle<Result<usize, task::Broken>>>>,
     under_way: Vec<task::CommitUnderWay>,
     budget: Budget,
@@ -241,7 +248,8 @@ impl<T: Send + Sync + 'static> Writers<T> {
             tasks.push(tracker.spawn(task.run(receiver, closing.clone(), failed)));
         }
         let tasks = Mutex::new(tasks);
-        Self { inboxes, tasks, under_way, budget: budget.clone(), closing, stop, failed }
+        let routes = Routes::new(inboxes.len());
+        Self { inboxes, routes, tasks, under_way, budget: budget.clone(), closing, stop, failed }
     }
 
     /// Hands a message to its conversation's writer. Never waits: its permit is its room.
@@ -249,7 +257,7 @@ impl<T: Send + Sync + 'static> Writers<T> {
     /// # Errors
     /// The message back, refused with [`Rejection::GoingAway`], once a drain has
     /// begun or the writer has ended.
-    pub fn submit(&self, pending: Pending<T>) -> Result<(), Box<Settled<T>>> {
+    pub fn submit(&self, mut pending: Pending<T>) -> Result<(), Box<Settled<T>>> {
         let refused = |pending: Pending<T>, rejection| {
             Err(Box::new(Settled {
                 append: pending.append,
@@ -260,7 +268,10 @@ impl<T: Send + Sync + 'static> Writers<T> {
         if self.closing.is_cancelled() {
             return refused(pending, Rejection::GoingAway);
         }
-        match self.inboxes[self.writer_of(pending.append.conversation)].try_send(pending) {
+        let place = self.routes.place(pending.append.conversation);
+        let inbox = &self.inboxes[place.writer];
+        pending.ticket.place = Some(place);
+        match inbox.try_send(pending) {
             Ok(()) => Ok(()),
             Err(TrySendError::Closed(pending)) => refused(pending, Rejection::GoingAway),
             // Only with a permit of another budget.
@@ -277,7 +288,7 @@ impl<T: Send + Sync + 'static> Writers<T> {
     }
 
     /// Ends once a writer has ended without having been asked to. The node
-    /// should drain and exit then: that writer's conversations take nothing more.
+    /// should drain and exit then: what would go to that writer is refused.
     pub async fn failed(&self) {
         self.failed.cancelled().await;
     }
@@ -303,13 +314,6 @@ impl<T: Send + Sync + 'static> Writers<T> {
             }
         }
         report
-    }
-
-    fn writer_of(&self, conversation: ConversationId) -> usize {
-        // Pairs' ids are hashes and groups' ids end in random bits: no more hashing is needed.
-        let mut tail = [0; 4];
-        tail.copy_from_slice(&conversation.as_bytes()[12..]);
-        u32::from_be_bytes(tail) as usize % self.inboxes.len()
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use petrel_core::error::Rejection;
-use petrel_core::id::{ConversationId, UserId};
+use petrel_core::id::{ClientMessageId, ContentDigest, ConversationId, UserId};
 use petrel_core::limits::BATCH_MESSAGES_MAX;
 use petrel_core::store::Append;
 use rustc_hash::FxHashMap;
@@ -26,12 +26,49 @@ use crate::budget::Budget;
 const QUEUE_KEPT: usize = 4 * BATCH_MESSAGES_MAX;
 
 /// The sends of one sender to one conversation, whose order is kept.
-pub(super) type Line = (ConversationId, UserId);
+type Line = (ConversationId, UserId);
 
-/// Lines whose next message was refused for now, and with what: whatever stands behind must not be stored before it.
-pub(super) type Held = FxHashMap<Line, Rejection>;
+/// A message, of which older copies may come.
+type Message = (Line, ClientMessageId, ContentDigest);
 
-pub(super) fn line(append: &Append) -> Line {
+fn message(append: &Append) -> Message {
+    (line(append), append.id, append.digest)
+}
+
+/// What was refused since the last batch, and so what must not be stored now.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    /// Lines whose next message was refused for now: whatever stands behind must not be stored before it.
+    lines: FxHashMap<Line, Rejection>,
+    /// Messages that were refused for good. A copy that was admitted since, by rights that moved again, is not stored.
+    ended: FxHashMap<Message, Rejection>,
+}
+
+impl Held {
+    pub(super) fn refused(&mut self, append: &Append, rejection: &Rejection) {
+        if rejection.is_retryable() {
+            self.lines.insert(line(append), rejection.clone());
+        } else {
+            self.ended.insert(message(append), rejection.clone());
+        }
+    }
+
+    /// Why this one must not be stored.
+    pub(super) fn of(&self, append: &Append) -> Option<&Rejection> {
+        self.ended.get(&message(append)).or_else(|| self.lines.get(&line(append)))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.lines.is_empty() && self.ended.is_empty()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.lines.clear();
+        self.ended.clear();
+    }
+}
+
+fn line(append: &Append) -> Line {
     (append.conversation, append.sender)
 }
 
@@ -182,13 +219,13 @@ impl<T: Send + Sync + 'static, C: Commits<T>> Inbox<T, C> {
         }
     }
 
-    /// Whatever waits here of these lines is looked up only from now on, and
-    /// refused as its line was if it is not stored.
+    /// Whatever waits here of these lines and messages is looked up only from now on, and
+    /// refused as they were if it is not stored.
     pub(super) fn hold(&mut self, held: &Held) {
         self.take_in_all();
         for pending in &mut self.queue {
             if pending.ticket.refusal.is_none()
-                && let Some(rejection) = held.get(&line(&pending.append))
+                && let Some(rejection) = held.of(&pending.append)
             {
                 pending.refuse_unless_stored(rejection.clone());
             }

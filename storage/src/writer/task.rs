@@ -11,8 +11,9 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::batch::Batch;
-use super::inbox::{Held, Inbox, UnderWay, Waited, line};
+use super::inbox::{Held, Inbox, UnderWay, Waited};
 use super::metrics::Metrics;
+use super::routes::Place;
 use super::{Commits, Pending, Settled, Stored, Ticket, WriterOptions};
 use crate::budget::{Budget, Permit};
 
@@ -70,6 +71,9 @@ impl CommitUnderWay {
     }
 }
 
+/// What a message takes until it was answered.
+type Room = (Permit, Option<Place>);
+
 /// What the store said of a batch.
 enum Answer {
     Outcomes(Vec<AppendOutcome>),
@@ -83,7 +87,7 @@ struct Work<T, C> {
     batch: Batch<T>,
     settled: Vec<Settled<T>>,
     /// Of what stands in `settled`.
-    permits: Vec<Permit>,
+    rooms: Vec<Room>,
     stale: Vec<Pending<T>>,
     held: Held,
     /// So many messages at the head of the queue hold one that the database
@@ -115,7 +119,7 @@ impl<C> Task<C> {
             ),
             batch: Batch::with_capacity(self.options.batch_messages_max),
             settled: Vec::with_capacity(self.options.batch_messages_max),
-            permits: Vec::with_capacity(self.options.batch_messages_max),
+            rooms: Vec::with_capacity(self.options.batch_messages_max),
             stale: Vec::new(),
             held: Held::default(),
             suspects: 0,
@@ -218,12 +222,12 @@ impl<C> Task<C> {
         }
         work.suspects = 0;
         self.metrics.refused.increment(1);
-        let Work { batch, settled, permits, held, .. } = work;
+        let Work { batch, settled, rooms, held, .. } = work;
         for pending in batch.drain() {
             tracing::error!(writer = self.number, conversation = %pending.append.conversation, id = %pending.append.id, reason, "the database refuses a message for good");
             let rejection =
                 Rejection::Invalid { field: "body", problem: "the database refuses it".to_owned() };
-            settle(settled, permits, held, pending, Err(rejection));
+            settle(settled, rooms, held, pending, Err(rejection));
         }
         self.tell(work);
     }
@@ -236,7 +240,7 @@ impl<C> Task<C> {
     {
         work.suspects = work.suspects.saturating_sub(outcomes.len());
         let now = Instant::now();
-        let Work { batch, settled, permits, stale, held, .. } = work;
+        let Work { batch, settled, rooms, stale, held, .. } = work;
         let (mut duplicates, mut stales, mut conflicts) = (0, 0, 0);
         for (mut pending, outcome) in batch.drain().zip(outcomes) {
             let outcome = match outcome {
@@ -257,7 +261,7 @@ impl<C> Task<C> {
                     stales += 1;
                     // Not stored, so it may be refused at once if it has to be.
                     let refusal = pending.ticket.refusal.take();
-                    match refusal.or_else(|| held.get(&line(&pending.append)).cloned()) {
+                    match refusal.or_else(|| held.of(&pending.append).cloned()) {
                         Some(refusal) => Err(refusal),
                         None => {
                             stale.push(pending);
@@ -267,7 +271,7 @@ impl<C> Task<C> {
                 }
             };
             self.metrics.permit_to_commit_seconds.record(now - pending.ticket.permitted_at);
-            settle(settled, permits, held, pending, outcome);
+            settle(settled, rooms, held, pending, outcome);
         }
         self.metrics.duplicates.increment(duplicates);
         self.metrics.stale.increment(stales);
@@ -285,7 +289,7 @@ impl<C> Task<C> {
         if work.stale.is_empty() {
             return false;
         }
-        let Work { inbox, stale, settled, permits, held, .. } = work;
+        let Work { inbox, stale, settled, rooms, held, .. } = work;
         let nothing = || UnderWay { appends: &[], tags: &[], tickets: &mut [], judged: stale };
         inbox.begin(nothing());
         let verdicts = match inbox.wait(self.commits.judge_again(stale), nothing()).await {
@@ -296,7 +300,7 @@ impl<C> Task<C> {
         let mut again = Vec::new();
         for mut pending in stale.drain(..) {
             let verdict = verdicts.next().unwrap_or(Err(Rejection::Unavailable));
-            let verdict = match held.get(&line(&pending.append)) {
+            let verdict = match held.of(&pending.append) {
                 Some(rejection) => Err(rejection.clone()),
                 None if pending.ticket.rounds >= self.options.judge_rounds_max => {
                     Err(Rejection::Unavailable)
@@ -309,7 +313,7 @@ impl<C> Task<C> {
                     pending.ticket.rounds += 1;
                     again.push(pending);
                 }
-                Err(rejection) => settle(settled, permits, held, pending, Err(rejection)),
+                Err(rejection) => settle(settled, rooms, held, pending, Err(rejection)),
             }
         }
         self.tell(work);
@@ -333,7 +337,7 @@ impl<C> Task<C> {
             // Only now: whoever submits from here on knows of the refusal.
             work.inbox.hold(&work.held);
         }
-        work.permits.clear();
+        work.rooms.clear();
         work.inbox.show_depth();
     }
 }
@@ -348,17 +352,15 @@ fn under_way<'a, T>(
 
 fn settle<T>(
     settled: &mut Vec<Settled<T>>,
-    permits: &mut Vec<Permit>,
+    rooms: &mut Vec<Room>,
     held: &mut Held,
     pending: Pending<T>,
     outcome: Result<Stored, Rejection>,
 ) {
-    if let Err(rejection) = &outcome
-        && rejection.is_retryable()
-    {
-        held.insert(line(&pending.append), rejection.clone());
+    if let Err(rejection) = &outcome {
+        held.refused(&pending.append, rejection);
     }
-    permits.push(pending.ticket.permit);
+    rooms.push((pending.ticket.permit, pending.ticket.place));
     settled.push(Settled { append: pending.append, tag: pending.tag, outcome });
 }
 

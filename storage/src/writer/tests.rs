@@ -294,6 +294,21 @@ async fn a_refused_resend_is_looked_up_first() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_copy_behind_a_refusal_for_good_is_not_stored() {
+    let bench = Bench::new(WriterOptions::default());
+    bench.look_up(1, Rejection::Blocked).await;
+    bench.store_was_called(1).await;
+    // Rights have moved again meanwhile: these were admitted.
+    bench.submit(1).await;
+    bench.submit(2).await;
+    let events = bench.settled(3).await;
+    let refused = || Event::Refused(1, Rejection::Blocked);
+    assert_eq!(events[..2], [refused(), refused()]);
+    assert_eq!(order(&events[2..]), [2]);
+    assert_eq!(bench.admitted_by(1), None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn other_content_under_a_used_id_is_refused() {
     let bench = Bench::new(WriterOptions::default());
     bench.store(|store| {
@@ -356,12 +371,12 @@ async fn a_writer_that_ends_by_itself_is_noticed() {
 async fn one_conversation_stays_with_one_writer() {
     let bench = Bench::new(WriterOptions { writers: 4, ..WriterOptions::default() });
     for id in 1..=40 {
-        bench.send(Message { conversation: id % 5, ..Message::of(id) }).await;
+        bench.send(Message { conversation: id % 20, ..Message::of(id) }).await;
     }
     let events = bench.settled(40).await;
-    for conversation in 0..5 {
+    for conversation in 0..20 {
         let mut of_one = order(&events);
-        of_one.retain(|id| id % 5 == conversation);
+        of_one.retain(|id| id % 20 == conversation);
         assert!(of_one.is_sorted(), "{of_one:?}");
     }
     assert!(bench.appenders_used() > 1);

@@ -30,7 +30,7 @@ use crate::world::{Sabotage, World};
 /// How often a gateway looks for what others committed.
 const JOURNAL_EVERY: Duration = Duration::from_millis(150);
 /// A stream that takes long on its way does so for the most this long.
-const LATE_MS: std::ops::Range<u64> = 100..1_500;
+pub(crate) const LATE_MS: std::ops::Range<u64> = 100..1_500;
 /// Messages between a client and its gateway, each way.
 const PIPE: usize = 4096;
 

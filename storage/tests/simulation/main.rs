@@ -23,7 +23,7 @@ use petrel_core::id::{ConversationId, DeviceId, UserId};
 use tokio::time::{Instant, sleep};
 
 use client::{Client, Cluster};
-use gateway::Gateway;
+use gateway::{Gateway, LATE_MS};
 use store::SimStore;
 use world::{Counters, Line, Sabotage, World};
 
@@ -31,7 +31,7 @@ const GATEWAYS: usize = 2;
 const MESSAGES_OF_A_LINE: usize = 8;
 const SEEDS: u64 = 1_000;
 /// Seeds among which each sabotage must show.
-const SABOTAGE_SEEDS: u64 = 100;
+const SABOTAGE_SEEDS: u64 = 1_000;
 
 fn user(n: u8) -> UserId {
     UserId([n; 16])
@@ -152,6 +152,8 @@ impl Run {
         }
         self.break_things().await;
         self.heal().await;
+        // An older copy that comes after the end would be seen by nobody.
+        sleep(Duration::from_millis(LATE_MS.end)).await;
         let until = Instant::now() + Duration::from_secs(60);
         while !self.is_done() && Instant::now() < until {
             sleep(Duration::from_millis(50)).await;
