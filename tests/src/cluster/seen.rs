@@ -60,9 +60,16 @@ impl Seen {
     /// Whether it was ever told that somebody is there, or is not.
     #[must_use]
     pub fn was_told_presence(&self, of: UserId, is_there: bool) -> bool {
-        self.others.iter().any(|event| {
+        self.times_told_presence(of, is_there) > 0
+    }
+
+    /// How often it was told that somebody is there, or is not.
+    #[must_use]
+    pub fn times_told_presence(&self, of: UserId, is_there: bool) -> usize {
+        let told = self.others.iter().filter(|event| {
             matches!(event, Event::Presence { user, online, .. } if (*user, *online) == (of, is_there))
-        })
+        });
+        told.count()
     }
 
     /// Whether it was ever told that somebody types, or types no more.

@@ -13,6 +13,8 @@ mod cut;
 mod ephemeral;
 mod hot;
 mod kill;
+mod link;
 mod rolling;
 mod services;
 mod strangers;
+mod versions;

@@ -1,66 +1,13 @@
 //! Who is no gateway of the cluster gets no hearing on a link, and versions that have nothing in common part.
 
-use std::net::SocketAddr;
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
-use petrel_proto::frame::{FrameReader, encode_message};
-use petrel_proto::wire::{self, node_frame::What};
+use petrel_proto::wire;
 use petrel_tests::cluster::Stage;
-use prost::Message as _;
-use quinn::crypto::rustls::QuicClientConfig;
-use rustls::RootCertStore;
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-/// A connection to a gateway's port for others, with a certificate from this directory or none.
-async fn dial(
-    at: SocketAddr,
-    to: &str,
-    certificate: Option<(&Path, &str)>,
-    ca: &Path,
-) -> Result<quinn::Connection> {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(ca.join("ca.pem"))?)?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_root_certificates(roots);
-    let mut tls = match certificate {
-        Some((dir, name)) => builder.with_client_auth_cert(
-            vec![CertificateDer::from_pem_file(dir.join(format!("{name}.pem")))?],
-            PrivateKeyDer::from_pem_file(dir.join(format!("{name}.key")))?,
-        )?,
-        None => builder.with_no_client_auth(),
-    };
-    tls.alpn_protocols = vec![b"petrel-node/1".to_vec()];
-    let mut endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into())?;
-    endpoint.set_default_client_config(quinn::ClientConfig::new(Arc::new(
-        QuicClientConfig::try_from(tls)?,
-    )));
-    Ok(endpoint.connect(at, to)?.await?)
-}
-
-/// Greets, and gives the version that is answered, or why there is no answer.
-async fn greet(connection: &quinn::Connection, hello: wire::NodeHello) -> Result<u32> {
-    let talking = async {
-        let (mut send, mut recv) = connection.open_bi().await?;
-        let frame = wire::NodeFrame { what: Some(What::Hello(hello)) };
-        send.write_chunk(encode_message(&frame)).await?;
-        send.finish()?;
-        let bytes = recv.read_to_end(4_096).await?;
-        let mut bytes = Bytes::from(bytes);
-        let payload = FrameReader::new(4_096).next(&mut bytes)?.context("no frame")?;
-        match wire::NodeFrame::decode(payload)?.what {
-            Some(What::Welcome(welcome)) => Ok(welcome.version),
-            other => bail!("{other:?}"),
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), talking).await?
-}
+use crate::link::{address_of, dial, greet, nodes};
 
 /// Why the gateway closes a connection.
 async fn closed(connection: &quinn::Connection) -> Result<String> {
@@ -72,11 +19,8 @@ async fn closed(connection: &quinn::Connection) -> Result<String> {
 async fn who_is_no_gateway_of_the_cluster_is_not_heard() -> Result<()> {
     let stage = Stage::postgres().await?;
     let cluster = stage.cluster(2, &[]).await?;
-    let status = cluster.gateways[0].run(&["cluster", "status", "--json"]).await?;
-    let status: serde_json::Value = serde_json::from_slice(&status.stdout)?;
-    let nodes = status["nodes"].as_array().context("no nodes")?.clone();
-    let first = nodes.iter().find(|node| node["name"] == "gw-1").context("no gw-1")?;
-    let at: SocketAddr = first["address"].as_str().context("no address")?.parse()?;
+    let nodes = nodes(&cluster.gateways[0]).await?;
+    let at = address_of(&nodes, "gw-1")?;
     let ours = cluster.certificates();
     petrel_gateway::authority::make(ours, &["gw-9".to_owned()])?;
     let theirs = tempfile::tempdir()?;

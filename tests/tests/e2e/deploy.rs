@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+use petrel_storage::redis::testing::PrivateRedis;
 use petrel_tests::cluster::{PATIENCE, Stage, eventually};
 use serde_json::{Value, json};
 
@@ -31,7 +32,7 @@ fn dashboards() -> Result<BTreeMap<String, Value>> {
         let text = std::fs::read_to_string(&path)?;
         found.insert(name.clone(), serde_json::from_str(&text).context(name)?);
     }
-    ensure!(found.len() >= 5, "{:?}", found.keys());
+    ensure!(found.len() >= 6, "{:?}", found.keys());
     Ok(found)
 }
 
@@ -171,7 +172,9 @@ fn the_queries_of_dashboards_are_promql() -> Result<()> {
 #[tokio::test]
 async fn each_metric_of_rules_and_dashboards_is_scraped() -> Result<()> {
     let stage = Stage::sqlite()?;
-    let gateway = stage.gateway(&["message.preview_after=0ms"]).await?;
+    let redis = tokio::task::spawn_blocking(PrivateRedis::start).await??;
+    let url = format!("redis.url={}", redis.url());
+    let gateway = stage.gateway(&["message.preview_after=0ms", &url]).await?;
     let alice = stage.person(&gateway, "alice").await?;
     let bob = stage.person(&gateway, "bob").await?;
     let pair = alice.with(&bob);
