@@ -76,17 +76,23 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
-    fn conversation(n: usize) -> ConversationId {
-        ConversationId([u8::try_from(n).unwrap(); 16])
+    fn conversation(n: u8) -> ConversationId {
+        ConversationId([n; 16])
+    }
+
+    /// One each for as many conversations as make a writer busy, and some more.
+    fn places(routes: &Routes, from: u8, more: u8) -> Vec<Place> {
+        let busy = u8::try_from(BUSY_AT).expect("a small number");
+        (from..from + busy + more).map(|n| routes.place(conversation(n))).collect()
     }
 
     #[test]
     fn the_first_writer_takes_all_that_it_keeps_up_with() {
         let routes = Routes::new(3);
         let place = |n| routes.place(conversation(n));
-        let mut first: Vec<_> = (0..BUSY_AT).map(place).collect();
+        let mut first = places(&routes, 0, 0);
         assert!(first.iter().all(|place| place.writer == 0));
-        let more: Vec<_> = (20..20 + BUSY_AT).map(place).collect();
+        let more = places(&routes, 20, 0);
         assert!(more.iter().all(|place| place.writer == 1));
         first.pop();
         assert_eq!(place(60).writer, 0, "it keeps up again");
@@ -96,7 +102,7 @@ mod tests {
     fn a_conversation_stays_until_its_last_answer() {
         let routes = Routes::new(2);
         let place = |n| routes.place(conversation(n));
-        let full: Vec<_> = (0..BUSY_AT).map(place).collect();
+        let full = places(&routes, 0, 0);
         let (one, two) = (place(50), place(50));
         assert_eq!((one.writer, two.writer), (1, 1));
         drop(full);
@@ -111,10 +117,10 @@ mod tests {
     #[test]
     fn when_all_are_busy_the_least_busy_takes_it() {
         let routes = Routes::new(2);
-        let place = |n| routes.place(conversation(n));
-        let mut places: Vec<_> = (0..2 * BUSY_AT + 10).map(place).collect();
+        let mut both = places(&routes, 0, 0);
+        both.extend(places(&routes, 100, 10));
         assert_eq!(routes.0.lock().loads, [BUSY_AT + 5, BUSY_AT + 5]);
-        places.retain(|place| place.writer == 0);
+        both.retain(|place| place.writer == 0);
         assert_eq!(routes.0.lock().loads, [BUSY_AT + 5, 0]);
     }
 }

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 use petrel_proto::frame::encode_message;
-use petrel_proto::wire::{self, node_frame::What};
+use petrel_proto::wire;
 use petrel_tests::cluster::{Seen, Stage};
 
 use crate::link::{address_of, dial, greet, nodes};
