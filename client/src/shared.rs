@@ -467,27 +467,6 @@ impl Shared {
         }
     }
 
-    /// Whether this is the conversation's stream.
-    pub(crate) fn is_current(&self, id: ConversationId, generation: u64) -> bool {
-        let state = self.state.lock();
-        state.conversations.get(&id).is_some_and(|found| found.is_current(generation))
-    }
-
-    /// A task of one of our streams is over.
-    pub(crate) fn stream_closed(&self) {
-        let mut state = self.state.lock();
-        state.streams_open = state.streams_open.saturating_sub(1);
-    }
-
-    /// A stream is served, or not any more: by how many more writers there are.
-    pub(crate) fn writer_started(&self) {
-        self.writers.send_modify(|writers| *writers += 1);
-    }
-
-    pub(crate) fn writer_done(&self) {
-        self.writers.send_modify(|writers| *writers -= 1);
-    }
-
     /// Finishes all streams, with what is still to be said, and waits until it has arrived.
     pub(crate) async fn writers_done(&self) {
         {

@@ -26,6 +26,29 @@ const BATCH_BYTES: usize = 64 * 1024;
 /// A larger write goes after small ones of other conversations.
 const BULK_BYTES: usize = 4 * 1024;
 
+impl Shared {
+    /// Whether this is the conversation's stream.
+    fn is_current(&self, id: ConversationId, generation: u64) -> bool {
+        let state = self.state.lock();
+        state.conversations.get(&id).is_some_and(|found| found.is_current(generation))
+    }
+
+    /// A task of one of our streams is over.
+    fn stream_closed(&self) {
+        let mut state = self.state.lock();
+        state.streams_open = state.streams_open.saturating_sub(1);
+    }
+
+    /// A stream is served, or not any more: by how many more writers there are.
+    fn writer_started(&self) {
+        self.writers.send_modify(|writers| *writers += 1);
+    }
+
+    fn writer_done(&self) {
+        self.writers.send_modify(|writers| *writers -= 1);
+    }
+}
+
 /// Opens a stream of ours and serves it until it ends.
 pub(crate) async fn open(
     shared: Arc<Shared>,
