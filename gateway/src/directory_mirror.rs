@@ -12,10 +12,12 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use petrel_core::id::UserId;
+use petrel_core::store::NodeRecord;
 use petrel_storage::redis::{
     BATCH_MAX, Directory, DirectoryError, Generation, Lease, Link, Presence,
 };
 use rustc_hash::FxHashMap;
+use serde_json::json;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -124,8 +126,16 @@ struct Mirror<'a> {
 pub(crate) async fn run(gateway: Arc<Gateway>, directory: Directory) {
     let Some(marks) = gateway.sessions.marks() else { return };
     let mut mirror = Mirror::new(&gateway.sessions, marks);
+    let describing = async {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            directory.describe(description(&gateway.cluster.own()));
+        }
+    };
+    directory.describe(description(&gateway.cluster.own()));
     tokio::select! {
         () = mirror.keep(&directory) => {}
+        () = describing => {}
         () = stopped(&gateway) => {}
     }
     let leaving = async { directory.connect().await?.leave().await };
@@ -133,6 +143,14 @@ pub(crate) async fn run(gateway: Arc<Gateway>, directory: Directory) {
     if let Ok(Err(error)) = tokio::time::timeout(LEAVE_TIMEOUT, leaving).await {
         tracing::debug!(%error, "the directory was not told of the stop");
     }
+}
+
+/// What others may read of a gateway in Redis.
+fn description(node: &NodeRecord) -> String {
+    let state = if node.is_draining { "draining" } else { "serving" };
+    let NodeRecord { name, address, clients, version, .. } = node;
+    json!({ "name": name, "address": address, "clients": clients, "version": version, "state": state })
+        .to_string()
 }
 
 /// The gateway stops and nobody is signed in any more, or its time is over.

@@ -50,6 +50,31 @@ async fn a_user_is_found_on_every_node_that_lives() {
 }
 
 #[tokio::test]
+async fn what_is_known_of_a_node_is_there_as_long_as_its_lease() {
+    let redis = PrivateRedis::start().unwrap();
+    let key = format!("petrel:test:a:{}", NodeId([1; 16]));
+    let known = || redis.ask(&["GET", &key]).unwrap().concat();
+    let g = Generation(1);
+    let one = directory(&redis, 1, LONG);
+    let mut link = one.connect().await.unwrap();
+    link.claim(g).await.unwrap();
+    assert_eq!(known(), "", "nothing was said of it");
+    one.describe("serving at here:1".to_owned());
+    link.write(g, g, &[]).await.unwrap();
+    assert_eq!(known(), "serving at here:1");
+    one.describe("draining at here:1".to_owned());
+    link.claim(g).await.unwrap();
+    assert_eq!(known(), "draining at here:1");
+    link.leave().await.unwrap();
+    assert_eq!(known(), "");
+    let short = directory(&redis, 1, Duration::from_millis(1));
+    short.describe("gone soon".to_owned());
+    short.connect().await.unwrap().claim(g).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert_eq!(known(), "");
+}
+
+#[tokio::test]
 async fn what_a_dead_node_left_behind_is_void_and_swept() {
     let redis = PrivateRedis::start().unwrap();
     let (one, two) = (directory(&redis, 1, LONG), directory(&redis, 2, Duration::from_millis(1)));

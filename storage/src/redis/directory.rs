@@ -5,6 +5,7 @@
 //! | key | what | lives |
 //! |---|---|---|
 //! | `petrel:S:n:NODE` | the *marker* of one run of a gateway: its lowest valid generation | a lease, renewed by its owner with every write |
+//! | `petrel:S:a:NODE` | what is to be known of that gateway, as its owner puts it: names, addresses | the same lease |
 //! | `petrel:S:u:USER` | hash: NODE -> `GENERATION SESSIONS ATTENTIVE` | [`ENTRY_LIFE`] after the last write |
 //!
 //! An entry counts only while its node's marker is there and not above the entry's generation. So
@@ -15,6 +16,7 @@
 
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use petrel_core::id::{NodeId, UserId};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, ErrorKind, Pipeline, RedisError};
@@ -145,6 +147,8 @@ pub struct Directory {
     service: String,
     node: NodeId,
     lease: Duration,
+    /// Empty: nothing.
+    description: Mutex<String>,
 }
 
 impl Directory {
@@ -161,7 +165,13 @@ impl Directory {
         check_url(url).map_err(DirectoryError::Url)?;
         let client = Client::open(url).map_err(|error| DirectoryError::Url(plain(&error)))?;
         let place = client.get_connection_info().addr().to_string();
-        Ok(Self { client, place, service: service.to_owned(), node, lease })
+        let description = Mutex::default();
+        Ok(Self { client, place, service: service.to_owned(), node, lease, description })
+    }
+
+    /// What is to be known of the node, from its next write on.
+    pub fn describe(&self, description: String) {
+        *self.description.lock() = description;
     }
 
     /// Which node it writes for.
@@ -207,6 +217,19 @@ impl Directory {
         format!("petrel:{}:n:{node}", self.service)
     }
 
+    fn about(&self) -> String {
+        format!("petrel:{}:a:{}", self.service, self.node)
+    }
+
+    /// Writes what is to be known of the node; good for a lease.
+    fn put_description(&self, pipe: &mut Pipeline) {
+        let description = self.description.lock();
+        if !description.is_empty() {
+            pipe.cmd("SET").arg(self.about()).arg(&**description);
+            pipe.arg("PX").arg(millis(self.lease)).ignore();
+        }
+    }
+
     fn entry(&self, user: UserId) -> String {
         format!("petrel:{}:u:{user}", self.service)
     }
@@ -240,6 +263,7 @@ impl Link<'_> {
         let mut pipe = redis::pipe();
         pipe.cmd("SET").arg(directory.marker(directory.node)).arg(lowest.0);
         pipe.arg("PX").arg(millis(directory.lease)).arg("XX");
+        directory.put_description(&mut pipe);
         let node = directory.node.to_string();
         for Presence { user, sessions, attentive } in entries {
             let key = directory.entry(*user);
@@ -264,17 +288,18 @@ impl Link<'_> {
         let mut pipe = redis::pipe();
         pipe.cmd("SET").arg(directory.marker(directory.node)).arg(lowest.0);
         pipe.arg("PX").arg(millis(directory.lease)).ignore();
+        directory.put_description(&mut pipe);
         self.run(&pipe).await
     }
 
-    /// Removes our marker: all our entries are void at once.
+    /// Removes our marker: all our entries are void at once. What is known of the node goes with it.
     ///
     /// # Errors
     /// Redis does not do it in time.
     pub async fn leave(&mut self) -> Result<(), DirectoryError> {
         let directory = self.directory;
         let mut pipe = redis::pipe();
-        pipe.cmd("DEL").arg(directory.marker(directory.node)).ignore();
+        pipe.cmd("DEL").arg(directory.marker(directory.node)).arg(directory.about()).ignore();
         self.run(&pipe).await
     }
 

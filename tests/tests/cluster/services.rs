@@ -1,6 +1,6 @@
 //! Services and processes misbehave under a cluster: Redis, the database, a gateway that stands still.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -8,7 +8,7 @@ use petrel_storage::redis::testing::PrivateRedis;
 use petrel_storage::testing::Stop;
 use petrel_tests::checker::Expectations;
 use petrel_tests::checker::event::{FaultKind, What};
-use petrel_tests::cluster::{Signal, Stage, Storage};
+use petrel_tests::cluster::{PATIENCE, Signal, Stage, Storage, eventually};
 use petrel_tests::fault::{Load, TcpProxy, all_answered, speak_once_each};
 
 fn expectations(fault: FaultKind, times: u64) -> Expectations {
@@ -34,6 +34,19 @@ async fn nobody_at_two_gateways_notices_what_redis_does() -> Result<()> {
     fault("FLUSHALL");
     redis.ask(&["FLUSHALL"])?;
     tokio::time::sleep(Duration::from_secs(1)).await;
+    let listed = || async {
+        let mut known = BTreeSet::new();
+        for key in redis.ask(&["KEYS", "petrel:petrel:a:*"])? {
+            let about: serde_json::Value =
+                serde_json::from_str(&redis.ask(&["GET", &key])?.concat())?;
+            let has_address =
+                about["address"].as_str().is_some_and(|at| at.starts_with("127.0.0.1:"));
+            ensure!(has_address && about["state"] == "serving", "{about}");
+            known.insert(about["name"].to_string());
+        }
+        Ok((known.len() == cluster.gateways.len()).then_some(()))
+    };
+    eventually(PATIENCE, "both gateways in Redis's list", listed).await?;
     fault("killed for ten seconds, a gateway started meanwhile");
     redis.stop()?;
     let (first, _) = speak_once_each(&people).await?;

@@ -91,8 +91,11 @@ async fn a_later_version_is_spoken_with_in_what_both_know() -> Result<()> {
     // One of this version that is started now finds its way in the changed database.
     cluster.gateways[1].terminate().await?;
     cluster.gateways[1].restart().await?;
+    cluster.linked(1).await?;
     let carol = stage.person(&cluster.gateways[1], "carol").await?;
     let chat = alice.with(&carol);
+    // On the screen, so that she has it whichever way it comes.
+    carol.attach(&carol.with(&alice), None)?;
     alice.say(&chat, "does it go on?").await?;
     carol.has(chat.id, 1).await?;
     Ok(())
