@@ -128,11 +128,10 @@ pub(crate) async fn run(gateway: Arc<Gateway>, directory: Directory) {
     let mut mirror = Mirror::new(&gateway.sessions, marks);
     let describing = async {
         loop {
-            tokio::time::sleep(LOOK_EVERY).await;
             directory.describe(description(&gateway.cluster.own()));
+            tokio::time::sleep(LOOK_EVERY).await;
         }
     };
-    directory.describe(description(&gateway.cluster.own()));
     tokio::select! {
         () = mirror.keep(&directory) => {}
         () = describing => {}
